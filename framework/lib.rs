@@ -1,1 +1,14 @@
-//! tidelock
+//! tidelock locks a database and Kafka together.
+#![forbid(clippy::undocumented_unsafe_blocks)]
+
+pub mod config;
+pub mod database;
+pub mod error;
+pub mod failpoint;
+pub mod log;
+pub mod message;
+pub mod processor;
+pub mod relay;
+pub mod retry;
+pub mod settings;
+pub mod telemetry;

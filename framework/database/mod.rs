@@ -1,0 +1,269 @@
+//! Seam 2: a database.
+//!
+//! [`Database`] is what the processor needs (fence, inbox, pending outputs), [`Source`] what the relay needs
+//! (outbox, position, quarantine). All SQL lies below this room. Handlers always get the native connection of
+//! their own database, never a wrapper.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::{error::Result, log::Commit, message::MessageId};
+
+mod none;
+pub mod postgres;
+
+pub use none::NoDatabase;
+
+/// Which fence row.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FenceKey {
+    /// The consumer group.
+    pub group: Arc<str>,
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+}
+
+/// One row per (group, topic, partition): what the database has seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fence {
+    /// The next offset the database has not seen.
+    pub next_offset: i64,
+    /// Where the last batch began; `None` while there was no batch.
+    pub pending_from: Option<i64>,
+    /// The encoded outputs of the last batch; empty when it emitted nothing.
+    pub pending: Bytes,
+    /// The transactional id of whoever wrote the row.
+    pub owner: String,
+}
+
+/// What is known of a group's first start on a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FirstStart {
+    /// Partitions the topic had then; those above were added later and are read from their start.
+    pub partitions: i32,
+    /// This very call was the first time this database heard of the group on this topic.
+    pub new: bool,
+}
+
+/// The next batch of one partition: the compare-and-set of its fence row.
+#[derive(Debug)]
+pub struct Advance<'a> {
+    /// Which row.
+    pub key: &'a FenceKey,
+    /// What `next_offset` must be, and `pending_from` becomes.
+    pub from: i64,
+    /// What `next_offset` becomes.
+    pub to: i64,
+    /// The encoded outputs of this batch.
+    pub pending: Bytes,
+    /// The transactional id of the writer.
+    pub owner: &'a str,
+}
+
+/// A database that a processor can lock to a log.
+#[async_trait]
+pub trait Database: Clone + Send + Sync + 'static {
+    /// What a handler gets: the native connection, inside the open transaction.
+    type Connection: Send;
+    /// An open transaction.
+    type Unit: Unit<Connection = Self::Connection>;
+
+    /// Whether there is a database at all: without one, the log's own offset is the only truth.
+    const FENCED: bool = true;
+
+    /// Reads one fence row.
+    async fn fence(&self, key: &FenceKey) -> Result<Option<Fence>>;
+
+    /// Records the group's first start on a topic with `partitions` partitions, if it is the first, and answers
+    /// what is recorded.
+    async fn first_start(&self, group: &str, topic: &str, partitions: i32) -> Result<FirstStart>;
+
+    /// Inserts a fence row without any batch, if absent.
+    async fn insert_fence(&self, key: &FenceKey, next_offset: i64, owner: &str) -> Result<()>;
+
+    /// Opens a transaction.
+    async fn begin(&self) -> Result<Self::Unit>;
+
+    /// In one transaction: replaces the pending outputs of a row whose `next_offset` is still `next_offset`, and
+    /// stores the refused ones. `false`: the row has moved on, nothing was done.
+    async fn quarantine_outputs(
+        &self,
+        key: &FenceKey,
+        next_offset: i64,
+        pending: Bytes,
+        refused: &[Quarantined],
+    ) -> Result<bool>;
+
+    /// Forgets inbox entries older than `age`, in small steps; answers how many.
+    async fn clean_inbox(&self, group: &str, age: Duration) -> Result<u64>;
+}
+
+/// An open database transaction. Dropping it rolls back; the connection is then closed, not reused.
+#[async_trait]
+pub trait Unit: Send {
+    /// The native connection.
+    type Connection: Send;
+
+    /// The native connection, inside the transaction.
+    fn connection(&mut self) -> &mut Self::Connection;
+
+    /// Enters message ids into the group's inbox; answers those that were there already, in one round trip.
+    /// `ids` holds no id twice.
+    async fn admit(&mut self, group: &str, ids: &[MessageId]) -> Result<HashSet<MessageId>>;
+
+    /// The compare-and-set. `false`: the row was not as expected; roll back.
+    async fn advance(&mut self, advance: Advance<'_>) -> Result<bool>;
+
+    /// Commits and tells the truth about it: an error of which nobody knows whether it came before or after the
+    /// commit is `Unknown`.
+    async fn commit(self) -> Commit;
+
+    /// Rolls back and gives the connection back.
+    async fn rollback(self);
+}
+
+/// One of `count` shards of the outbox; owns the buckets with `bucket % count == index`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shard {
+    /// Which, from 0; also its partition of the progress topic.
+    pub index: u32,
+    /// How many there are.
+    pub count: u32,
+}
+
+/// A row of the outbox.
+#[derive(Debug, Clone)]
+pub struct OutboxRow {
+    /// Its place in the order.
+    pub seq: i64,
+    /// The message id.
+    pub id: MessageId,
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The key.
+    pub key: Option<Bytes>,
+    /// The payload; `None` is a tombstone.
+    pub payload: Option<Bytes>,
+    /// The wire name of the event.
+    pub event_type: Option<Arc<str>>,
+    /// User headers: a JSON object of texts; other values are sent as their JSON text, null as an absent value.
+    pub headers: Option<Map<String, Value>>,
+    /// When it was written, microseconds since 1970, of the database's clock.
+    pub time_us: i64,
+}
+
+/// Rows read in one go, in the order to publish them.
+#[derive(Debug)]
+pub struct Batch<P> {
+    /// The rows; at least one.
+    pub rows: Vec<OutboxRow>,
+    /// The source's position once these rows are published.
+    pub position: Bytes,
+    /// How to delete them afterwards.
+    pub published: P,
+}
+
+/// A message that the log refused, or that stands behind one.
+#[derive(Debug, Clone)]
+pub struct Quarantined {
+    /// The message id.
+    pub id: MessageId,
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The key.
+    pub key: Option<Bytes>,
+    /// The record, encoded by its owner: what is sent when it is put back.
+    pub record: Bytes,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// A key whose later messages wait in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HeldKey {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The key.
+    pub key: Bytes,
+}
+
+/// A quarantined message to publish again, in order.
+#[derive(Debug, Clone)]
+pub struct Released {
+    /// Its place in the quarantine.
+    pub entry: i64,
+    /// The message.
+    pub message: Quarantined,
+}
+
+/// A database that a relay can read from.
+#[async_trait]
+pub trait Source: Clone + Send + Sync + 'static {
+    /// Reads one shard in order.
+    type Reader: Reader<Published = Self::Published>;
+    /// What [`clean`](Self::clean) needs to delete a published batch.
+    type Published: Send + 'static;
+
+    /// Woken after a commit of this process that enqueued something.
+    fn hint(&self) -> Arc<Notify>;
+
+    /// Refuses a database that cannot keep the promise (a standby, `fsync` off, a wrong sequence, ...), naming
+    /// every finding at once.
+    async fn check(&self) -> Result<()>;
+
+    /// Fixes the number of shards at the first start; another number later is an error.
+    async fn fix_shards(&self, count: u32) -> Result<()>;
+
+    /// Whether the shard has ever written a position. `false` also for one that is new.
+    async fn started(&self, shard: Shard) -> Result<bool>;
+
+    /// Notes that the shard has written a position.
+    async fn mark_started(&self, shard: Shard) -> Result<()>;
+
+    /// The position before the first row.
+    async fn origin(&self) -> Result<Bytes>;
+
+    /// Opens a connection of its own and takes up after `position`: compares the database's identity (an error
+    /// of kind `Identity` after a restore, a fail-over, a reload) and sweeps what was published before.
+    async fn reader(&self, shard: Shard, position: &[u8]) -> Result<Self::Reader>;
+
+    /// Deletes rows that a durable position has passed.
+    async fn clean(&self, published: Self::Published) -> Result<u64>;
+
+    /// After a position was read: entries proposed or being released under `attempt`, which the position names,
+    /// are settled (confirmed; deleted as released); those of any other attempt of this shard are taken back.
+    async fn settle_quarantine(&self, shard: Shard, attempt: Option<Uuid>) -> Result<()>;
+
+    /// Stores refused rows as proposed: they count only once a position names the attempt.
+    async fn propose(&self, shard: Shard, attempt: Uuid, refused: &[Quarantined]) -> Result<()>;
+
+    /// Keys of this shard with confirmed entries, and whether somebody asked for any entry's release.
+    async fn held_keys(&self, shard: Shard) -> Result<(HashSet<HeldKey>, bool)>;
+
+    /// The entries to publish again, oldest first, whole keys only; marks them as being released under `attempt`.
+    async fn take_released(&self, shard: Shard, attempt: Uuid, limit: usize) -> Result<Vec<Released>>;
+
+    /// Takes the release back: the log refused these entries again, for the reasons given.
+    async fn refuse_released(&self, shard: Shard, refused: &[(i64, String)]) -> Result<()>;
+}
+
+/// Reads one shard of an outbox in order. After any error it is dropped and opened anew from the durable position.
+#[async_trait]
+pub trait Reader: Send {
+    /// What [`Source::clean`] needs.
+    type Published: Send + 'static;
+
+    /// The next rows, at most `rows` (more where the source cannot cut there); `None`: nothing new now.
+    async fn read(&mut self, rows: usize) -> Result<Option<Batch<Self::Published>>>;
+
+    /// Returns once everything the last `read` saw would survive a crash of the server. Until then none of it may
+    /// be committed to the log, and `read` does not go on.
+    async fn durable(&mut self) -> Result<()>;
+}

@@ -1,0 +1,79 @@
+//! No database: handlers only emit, and the log's own offset is the only truth.
+
+use std::{collections::HashSet, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{Advance, Database, Fence, FenceKey, FirstStart, Quarantined, Unit};
+use crate::{
+    error::{Error, Kind, Result},
+    log::Commit,
+    message::MessageId,
+};
+
+/// Kafka-only mode: what a handler emits and the offset are one Kafka transaction; there is no inbox.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoDatabase;
+
+#[async_trait]
+impl Database for NoDatabase {
+    type Connection = ();
+    type Unit = NoUnit;
+    const FENCED: bool = false;
+
+    async fn fence(&self, _: &FenceKey) -> Result<Option<Fence>> {
+        Ok(None)
+    }
+
+    async fn first_start(&self, _: &str, _: &str, partitions: i32) -> Result<FirstStart> {
+        Ok(FirstStart { partitions, new: true })
+    }
+
+    async fn insert_fence(&self, _: &FenceKey, _: i64, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    async fn begin(&self) -> Result<NoUnit> {
+        Ok(NoUnit(()))
+    }
+
+    async fn quarantine_outputs(&self, key: &FenceKey, _: i64, _: Bytes, refused: &[Quarantined]) -> Result<bool> {
+        let reason = refused.first().map_or("", |each| each.reason.as_str());
+        Err(Error::new(
+            Kind::Refused,
+            format!("{}[{}]: an output was refused and there is no database to keep it in: {reason}", key.topic, key.partition),
+        ))
+    }
+
+    async fn clean_inbox(&self, _: &str, _: Duration) -> Result<u64> {
+        Ok(0)
+    }
+}
+
+/// The transaction of [`NoDatabase`]: there is nothing to commit.
+#[derive(Debug)]
+pub struct NoUnit(());
+
+#[async_trait]
+impl Unit for NoUnit {
+    type Connection = ();
+
+    fn connection(&mut self) -> &mut () {
+        &mut self.0
+    }
+
+    async fn admit(&mut self, _: &str, _: &[MessageId]) -> Result<HashSet<MessageId>> {
+        Ok(HashSet::new())
+    }
+
+    async fn advance(&mut self, _: Advance<'_>) -> Result<bool> {
+        Ok(true)
+    }
+
+    async fn commit(self) -> Commit {
+        Commit::Committed
+    }
+
+    async fn rollback(self) {}
+}
