@@ -27,7 +27,10 @@ impl Database for NoDatabase {
     }
 
     async fn first_start(&self, _: &str, _: &str, partitions: i32) -> Result<FirstStart> {
-        Ok(FirstStart { partitions, new: true })
+        Ok(FirstStart {
+            partitions,
+            new: true,
+        })
     }
 
     async fn insert_fence(&self, _: &FenceKey, _: i64, _: &str) -> Result<()> {
@@ -38,11 +41,20 @@ impl Database for NoDatabase {
         Ok(NoUnit(()))
     }
 
-    async fn quarantine_outputs(&self, key: &FenceKey, _: i64, _: Bytes, refused: &[Quarantined]) -> Result<bool> {
+    async fn quarantine_outputs(
+        &self,
+        key: &FenceKey,
+        _: i64,
+        _: Bytes,
+        refused: &[Quarantined],
+    ) -> Result<bool> {
         let reason = refused.first().map_or("", |each| each.reason.as_str());
         Err(Error::new(
             Kind::Refused,
-            format!("{}[{}]: an output was refused and there is no database to keep it in: {reason}", key.topic, key.partition),
+            format!(
+                "{}[{}]: an output was refused and there is no database to keep it in: {reason}",
+                key.topic, key.partition
+            ),
         ))
     }
 
