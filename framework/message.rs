@@ -184,6 +184,11 @@ impl Headers {
         self.0.push((name.into(), value));
     }
 
+    /// Adds all of `more` at the end.
+    pub fn append(&mut self, mut more: Self) {
+        self.0.append(&mut more.0);
+    }
+
     /// The last value of that name, as Kafka's own `lastHeader`.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.0
@@ -196,6 +201,12 @@ impl Headers {
     /// The last value of that name, where it is text.
     pub fn get_str(&self, name: &str) -> Option<&str> {
         self.get(name).and_then(|value| str::from_utf8(value).ok())
+    }
+
+    /// The id in `ce_id`, if there is one.
+    pub fn message_id(&self) -> Option<MessageId> {
+        let id = self.get_str(header::ID)?;
+        Some(MessageId::foreign(self.get_str(header::SOURCE).unwrap_or(""), id))
     }
 
     /// All headers in order.

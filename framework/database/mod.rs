@@ -43,13 +43,14 @@ pub struct Fence {
     pub owner: String,
 }
 
-/// What is known of a group's first start on a topic.
+/// What is known of a group's start on a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FirstStart {
-    /// Partitions the topic had then; those above were added later and are read from their start.
+    /// Partitions the topic had at the group's first start; those above were added later and are read from their
+    /// start.
     pub partitions: i32,
-    /// This very call was the first time this database heard of the group on this topic.
-    pub new: bool,
+    /// This partition has had a fence row in this database, whether or not it has one now.
+    pub fenced: bool,
 }
 
 /// The next batch of one partition: the compare-and-set of its fence row.
@@ -81,11 +82,11 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Reads one fence row.
     async fn fence(&self, key: &FenceKey) -> Result<Option<Fence>>;
 
-    /// Records the group's first start on a topic with `partitions` partitions, if it is the first, and answers
-    /// what is recorded.
-    async fn first_start(&self, group: &str, topic: &str, partitions: i32) -> Result<FirstStart>;
+    /// Records the group's first start on a topic that has `partitions` partitions now, if it is the first, and
+    /// answers what is recorded.
+    async fn first_start(&self, key: &FenceKey, partitions: i32) -> Result<FirstStart>;
 
-    /// Inserts a fence row without any batch, if absent.
+    /// Inserts a fence row without any batch, if absent, and records that the partition had one.
     async fn insert_fence(&self, key: &FenceKey, next_offset: i64, owner: &str) -> Result<()>;
 
     /// Opens a transaction.

@@ -26,10 +26,10 @@ impl Database for NoDatabase {
         Ok(None)
     }
 
-    async fn first_start(&self, _: &str, _: &str, partitions: i32) -> Result<FirstStart> {
+    async fn first_start(&self, _: &FenceKey, partitions: i32) -> Result<FirstStart> {
         Ok(FirstStart {
             partitions,
-            new: true,
+            fenced: false,
         })
     }
 

@@ -21,7 +21,11 @@ use crate::{
     message::Headers,
 };
 
+pub mod codec;
 pub mod kafka;
+mod topics;
+
+pub(crate) use topics::KnownTopics;
 
 /// A record to send.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -249,7 +253,14 @@ pub enum ConsumerEvent {
     /// Partitions were assigned; they are paused until [`Consumer::start`]. May be empty.
     Assigned(Vec<Assignment>),
     /// Records of a started partition, in order.
-    Records(Assignment, Vec<Received>),
+    Records {
+        /// The partition.
+        assignment: Assignment,
+        /// What [`Consumer::start`] answered: records of an earlier flow may still be on their way.
+        flow: u64,
+        /// The records.
+        records: Vec<Received>,
+    },
     /// Partitions are taken away once `handback` is dropped. `lost`: they belong to others already, commit nothing.
     Revoked {
         /// What is taken away.
@@ -276,8 +287,8 @@ pub trait Consumer: Send + Sync {
     /// The group's committed offset once no transaction can change it any more; `Timeout` while one is open.
     async fn committed(&self, assignment: &Assignment) -> Result<Option<i64>>;
 
-    /// Lets records flow from `offset` on; drops what was buffered before.
-    async fn start(&self, assignment: &Assignment, offset: i64) -> Result<()>;
+    /// Lets records flow from `offset` on; drops what was buffered before. Answers the number of the flow.
+    async fn start(&self, assignment: &Assignment, offset: i64) -> Result<u64>;
 
     /// Stops the flow for now; records already on their way may still arrive.
     fn pause(&self, assignment: &Assignment) -> Result<()>;

@@ -1,10 +1,183 @@
-//! Outbox to log.
-use crate::config::{Fields, Problems};
+//! Outbox to log: which shards this instance relays, and how.
 
-/// Settings of a relay.
-#[derive(Debug, Clone, Default)]
-pub struct RelayConfig {}
-impl RelayConfig {
-    pub(crate) fn read(&mut self, _: &mut Fields<'_>) {}
-    pub(crate) fn report(&self, _: &mut Problems) {}
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+mod config;
+mod envelope;
+mod position;
+mod publish;
+mod read_ahead;
+mod shard;
+mod sorting;
+
+pub use config::RelayConfig;
+use shard::ShardRelay;
+
+use crate::{
+    config::Problems,
+    database::{Shard, Source},
+    error::{Error, Kind, Result},
+    health::{Health, State},
+    log::{Assignment, Cleanup, Consumer, ConsumerEvent, ConsumerEvents, Log, Subscription, TopicSpec},
+};
+
+/// How long a shard may take to finish its transaction before it is dropped; the next holder's
+/// `init_transactions` decides what became of it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Publishes an outbox. Several instances share the shards through Kafka's own group protocol; the transactional
+/// id of a shard fences whoever held it before.
+pub struct Relay<S: Source> {
+    log: Arc<dyn Log>,
+    source: S,
+    config: Arc<RelayConfig>,
+    instance: Option<String>,
+    health: Health,
+}
+
+struct Running {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl<S: Source> Relay<S> {
+    /// # Errors
+    /// Kind `Config` with every problem of the settings.
+    pub fn new(
+        log: Arc<dyn Log>,
+        source: S,
+        config: RelayConfig,
+        instance: Option<String>,
+        health: Health,
+    ) -> Result<Self> {
+        let mut problems = Problems::default();
+        config.report_for_use(&mut problems);
+        problems.into_result()?;
+        Ok(Self {
+            log,
+            source,
+            config: Arc::new(config),
+            instance,
+            health,
+        })
+    }
+
+    fn name(&self) -> String {
+        format!("relay {}", self.config.name)
+    }
+
+    /// Checks database and topic, joins the group. Nothing is published before this.
+    async fn join(&self) -> Result<(Arc<dyn Consumer>, ConsumerEvents)> {
+        self.source.check().await?;
+        self.source.fix_shards(self.config.shards).await?;
+        let topic = self.config.progress_topic();
+        let partitions = Some(self.config.shards as i32);
+        self.log
+            .topic(&TopicSpec {
+                name: topic.clone(),
+                partitions,
+                cleanup: Cleanup::Compact,
+            })
+            .await?;
+        let subscription = Subscription {
+            group: self.config.group(),
+            topics: vec![topic],
+            instance: self.instance.clone(),
+            assignor: self.config.assignor,
+        };
+        self.log.consumer(&subscription).await
+    }
+
+    /// Joins, then relays the shards it is given until `stop`; ends with an error when it cannot go on at all.
+    ///
+    /// # Errors
+    /// What the checks at start found, or the end of the group membership.
+    pub async fn run(&self, stop: CancellationToken) -> Result<()> {
+        let name = self.name();
+        self.health.set(&name, State::Starting);
+        let (consumer, mut events) = self.join().await?;
+        let mut running: HashMap<Assignment, Running> = HashMap::new();
+        let mut closing = false;
+        let outcome = loop {
+            let event = tokio::select! {
+                event = events.recv() => event,
+                () = stop.cancelled(), if !closing => {
+                    closing = true;
+                    let consumer = consumer.clone();
+                    tokio::spawn(async move { consumer.close().await });
+                    continue;
+                }
+            };
+            match event {
+                Some(ConsumerEvent::Assigned(partitions)) => {
+                    for partition in partitions {
+                        info!(relay = name, shard = partition.partition, "assigned");
+                        running.insert(partition.clone(), self.start(partition.partition));
+                    }
+                    self.health.set(&name, State::Ready);
+                }
+                Some(ConsumerEvent::Revoked {
+                    partitions,
+                    lost,
+                    handback,
+                }) => {
+                    info!(relay = name, ?partitions, lost, "revoked");
+                    end(partitions
+                        .iter()
+                        .filter_map(|partition| running.remove(partition)))
+                    .await;
+                    drop(handback);
+                }
+                Some(ConsumerEvent::Failed(partition, error)) => debug!(%partition, %error, "progress topic"),
+                Some(ConsumerEvent::Records { .. }) => {}
+                Some(ConsumerEvent::Fatal(error)) => break Err(error),
+                None if closing => break Ok(()),
+                None => {
+                    break Err(Error::new(
+                        Kind::Unavailable,
+                        format!("{name} lost its group membership"),
+                    ));
+                }
+            }
+        };
+        end(running.into_values()).await;
+        consumer.close().await;
+        self.health.remove(&name);
+        outcome
+    }
+
+    fn start(&self, index: i32) -> Running {
+        let stop = CancellationToken::new();
+        let shard = ShardRelay {
+            log: self.log.clone(),
+            source: self.source.clone(),
+            config: self.config.clone(),
+            shard: Shard {
+                index: index as u32,
+                count: self.config.shards,
+            },
+            health: self.health.clone(),
+            stop: stop.clone(),
+            known: None,
+            refused: HashMap::new(),
+        };
+        Running {
+            task: tokio::spawn(shard.run()),
+            stop,
+        }
+    }
+}
+
+async fn end(running: impl Iterator<Item = Running>) {
+    let running: Vec<Running> = running.collect();
+    running.iter().for_each(|each| each.stop.cancel());
+    for mut each in running {
+        if tokio::time::timeout(PATIENCE, &mut each.task).await.is_err() {
+            each.task.abort();
+        }
+    }
 }

@@ -1,0 +1,68 @@
+//! What every component says of itself: for `ready`, for health end points, for people.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::watch;
+
+/// How a component is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Not yet at work.
+    Starting,
+    /// At work.
+    Ready,
+    /// Trying again after a failure; the text says which.
+    Recovering(String),
+    /// Given up until an operator acts; the text says why.
+    Failed(String),
+}
+
+/// The state of every component, by name.
+pub type Report = BTreeMap<String, State>;
+
+/// The shared board. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Health(watch::Sender<Report>);
+
+impl Default for Health {
+    fn default() -> Self {
+        Self(watch::Sender::new(Report::new()))
+    }
+}
+
+impl Health {
+    pub(crate) fn set(&self, component: &str, state: State) {
+        self.0.send_if_modified(|report| match report.get_mut(component) {
+            Some(old) if *old == state => false,
+            Some(old) => {
+                *old = state;
+                true
+            }
+            None => report.insert(component.to_owned(), state).is_none(),
+        });
+    }
+
+    pub(crate) fn remove(&self, component: &str) {
+        self.0
+            .send_if_modified(|report| report.remove(component).is_some());
+    }
+
+    /// The state of every component now.
+    pub fn report(&self) -> Report {
+        self.0.borrow().clone()
+    }
+
+    /// Whether every component is at work.
+    pub fn is_ready(&self) -> bool {
+        all_ready(&self.0.borrow())
+    }
+
+    /// Waits until every component is at work.
+    pub async fn ready(&self) {
+        let _ = self.0.subscribe().wait_for(all_ready).await;
+    }
+}
+
+fn all_ready(report: &Report) -> bool {
+    report.values().all(|state| *state == State::Ready)
+}

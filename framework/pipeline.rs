@@ -1,0 +1,249 @@
+//! Start, ready, stop: relay and processors together.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::Mutex, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::{
+    config::Problems,
+    database::{Database, Source},
+    error::{Error, Kind, Result},
+    health::{Health, Report, State},
+    log::Log,
+    policy::advice,
+    processor::{Processor, ProcessorConfig},
+    relay::{Relay, RelayConfig},
+};
+
+type Task =
+    Box<dyn Fn(CancellationToken) -> futures_util::future::BoxFuture<'static, Result<()>> + Send + Sync>;
+
+/// What runs in this process: a relay, processors, or both.
+pub struct Pipeline {
+    log: Arc<dyn Log>,
+    health: Health,
+    components: Vec<(String, Arc<Task>)>,
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+/// Collects the parts of a [`Pipeline`].
+pub struct Builder<D: Database> {
+    log: Arc<dyn Log>,
+    database: D,
+    instance: Option<String>,
+    defaults: ProcessorConfig,
+    processors: Vec<Processor<D>>,
+    relay: Option<(RelayConfig, StartRelay<D>)>,
+}
+
+type StartRelay<D> = fn(Arc<dyn Log>, D, RelayConfig, Option<String>, Health) -> Result<(String, Task)>;
+
+impl Pipeline {
+    /// Begins a pipeline between a log and a database.
+    pub fn builder<D: Database>(log: impl Log, database: D) -> Builder<D> {
+        Builder {
+            log: Arc::new(log),
+            database,
+            instance: None,
+            defaults: ProcessorConfig::default(),
+            processors: Vec::new(),
+            relay: None,
+        }
+    }
+
+    /// Checks the brokers, then starts every component. Safe to call twice.
+    ///
+    /// # Errors
+    /// What the check of the brokers found.
+    pub async fn start(&self) -> Result<()> {
+        let mut running = self.running.lock().await;
+        if running.is_some() {
+            return Ok(());
+        }
+        self.log.check().await?;
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        for (name, task) in &self.components {
+            self.health.set(name, State::Starting);
+            tasks.spawn(keep_running(
+                name.clone(),
+                task.clone(),
+                stop.clone(),
+                self.health.clone(),
+            ));
+        }
+        *running = Some(Running { stop, tasks });
+        Ok(())
+    }
+
+    /// Waits until every component is at work. A component that cannot start shows in [`health`](Self::health).
+    pub async fn ready(&self) {
+        self.health.ready().await;
+    }
+
+    /// What every component says of itself now.
+    pub fn health(&self) -> Report {
+        self.health.report()
+    }
+
+    /// Whether every component is at work.
+    pub fn is_ready(&self) -> bool {
+        self.health.is_ready()
+    }
+
+    /// Stops: transactions under way are finished, partitions are handed back. Safe to call twice.
+    ///
+    /// # Errors
+    /// Kind `Timeout` when `deadline` passed first; everything was then dropped, which loses nothing.
+    pub async fn stop(&self, deadline: Duration) -> Result<()> {
+        let Some(mut running) = self.running.lock().await.take() else {
+            return Ok(());
+        };
+        running.stop.cancel();
+        let drained = async { while running.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(deadline, drained).await.is_err() {
+            return Err(Error::new(
+                Kind::Timeout,
+                format!("not stopped within {deadline:?}; dropped what was left"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl<D: Database> Builder<D> {
+    /// A stable name of this instance: after a restart it takes its partitions over at once, without waiting for time-outs.
+    /// No two running instances may have the same name.
+    #[must_use]
+    pub fn instance(mut self, name: impl Into<String>) -> Self {
+        self.instance = Some(name.into());
+        self
+    }
+
+    /// Settings of processors that have none of their own.
+    #[must_use]
+    pub fn processor_defaults(mut self, config: ProcessorConfig) -> Self {
+        self.defaults = config;
+        self
+    }
+
+    /// Adds a processor.
+    #[must_use]
+    pub fn processor(mut self, processor: Processor<D>) -> Self {
+        self.processors.push(processor);
+        self
+    }
+
+    /// # Errors
+    /// Kind `Config`, naming every problem of every part.
+    pub fn build(self) -> Result<Pipeline> {
+        let mut problems = Problems::default();
+        self.defaults.report(&mut problems);
+        for processor in &self.processors {
+            processor.report(&mut problems);
+        }
+        if let Some((config, _)) = &self.relay {
+            config.report_for_use(&mut problems);
+        }
+        if self.processors.is_empty() && self.relay.is_none() {
+            problems.add("the pipeline has neither relay nor processor");
+        }
+        problems.check(self.instance.as_deref() != Some(""), || {
+            "the instance name is empty".to_owned()
+        });
+        problems.into_result()?;
+        let health = Health::default();
+        let mut components = Vec::new();
+        if let Some((config, start)) = self.relay {
+            let (name, task) = start(
+                self.log.clone(),
+                self.database.clone(),
+                config,
+                self.instance.clone(),
+                health.clone(),
+            )?;
+            components.push((name, Arc::new(task)));
+        }
+        for processor in self.processors {
+            let runner = Arc::new(processor.into_runner(
+                self.log.clone(),
+                self.database.clone(),
+                &self.defaults,
+                self.instance.clone(),
+                health.clone(),
+            ));
+            let name = runner.name();
+            let task: Task = Box::new(move |stop| {
+                let runner = runner.clone();
+                Box::pin(async move { runner.run(stop).await })
+            });
+            components.push((name, Arc::new(task)));
+        }
+        Ok(Pipeline {
+            log: self.log,
+            health,
+            components,
+            running: Mutex::new(None),
+        })
+    }
+}
+
+impl<D: Database + Source> Builder<D> {
+    /// Adds the relay of the database's outbox.
+    #[must_use]
+    pub fn relay(mut self, config: RelayConfig) -> Self {
+        self.relay = Some((config, |log, database, config, instance, health| {
+            let name = format!("relay {}", config.name);
+            let relay = Arc::new(Relay::new(log, database, config, instance, health)?);
+            let task: Task = Box::new(move |stop| {
+                let relay = relay.clone();
+                Box::pin(async move { relay.run(stop).await })
+            });
+            Ok((name, task))
+        }));
+        self
+    }
+}
+
+/// Starts a component again after it lost its membership; a failure that an operator must mend leaves it down.
+async fn keep_running(name: String, task: Arc<Task>, stop: CancellationToken, health: Health) {
+    use crate::{
+        policy::{Action, action},
+        retry::Backoff,
+    };
+    let backoff = Backoff {
+        first: Duration::from_millis(200),
+        most: Duration::from_secs(10),
+    };
+    let mut failures = 0;
+    while !stop.is_cancelled() {
+        let failure = match task(stop.clone()).await {
+            Ok(()) => break,
+            Err(failure) => failure,
+        };
+        failures += 1;
+        match action(failure.kind()) {
+            Action::Recover => {
+                info!(component = name, error = %failure, failures, "starting again");
+                health.set(&name, State::Recovering(failure.to_string()));
+                tokio::select! {
+                    () = tokio::time::sleep(backoff.wait(failures)) => {}
+                    () = stop.cancelled() => {}
+                }
+            }
+            Action::Stop | Action::End => {
+                error!(component = name, error = %failure, advice = advice(failure.kind()), "stopped");
+                health.set(&name, State::Failed(failure.to_string()));
+                stop.cancelled().await;
+            }
+        }
+    }
+    health.remove(&name);
+}

@@ -1,0 +1,136 @@
+//! One execution of a batch inside one database transaction.
+
+use std::{collections::HashSet, panic::AssertUnwindSafe};
+
+use futures_util::FutureExt;
+
+use super::{
+    Shared,
+    registry::{Meta, id},
+};
+use crate::{
+    database::{Database, FenceKey, Unit},
+    error::{Error, Kind, Result},
+    failpoint::{Point, hit},
+    handler::{Context, Origin, Outcome},
+    log::{Received, Record},
+    message::{MessageId, header},
+};
+
+/// A batch whose handlers have run; nothing is committed yet.
+pub(crate) struct Executed<U> {
+    pub(crate) unit: U,
+    pub(crate) outputs: Vec<Record>,
+    pub(crate) duplicates: usize,
+}
+
+/// Which record of the batch failed, and why. Everything was rolled back.
+pub(crate) struct Failure {
+    pub(crate) index: usize,
+    pub(crate) error: Error,
+}
+
+impl Failure {
+    fn at(index: usize) -> impl FnOnce(Error) -> Self {
+        move |error| Self { index, error }
+    }
+}
+
+/// Opens a transaction, enters the ids, runs the handlers in order and collects what they emit. `attempt` counts the
+/// executions of the first record.
+pub(crate) async fn execute<D: Database>(
+    shared: &Shared<D>,
+    key: &FenceKey,
+    batch: &[Received],
+    attempt: u32,
+) -> Result<Executed<D::Unit>, Failure> {
+    let mut unit = shared.database.begin().await.map_err(Failure::at(0))?;
+    let ran = run(shared, key, batch, attempt, &mut unit).await;
+    match ran {
+        Ok((outputs, duplicates)) => Ok(Executed {
+            unit,
+            outputs,
+            duplicates,
+        }),
+        Err(failure) => {
+            unit.rollback().await;
+            Err(failure)
+        }
+    }
+}
+
+async fn run<D: Database>(
+    shared: &Shared<D>,
+    key: &FenceKey,
+    batch: &[Received],
+    attempt: u32,
+    unit: &mut D::Unit,
+) -> Result<(Vec<Record>, usize), Failure> {
+    let mut seen = admit(shared, key, batch, unit).await.map_err(Failure::at(0))?;
+    let mut outputs = Vec::new();
+    let mut duplicates = 0;
+    for (index, record) in batch.iter().enumerate() {
+        // A second record with the same id in one batch is a duplicate too.
+        if shared.config.inbox && record.headers.message_id().is_some_and(|id| !seen.insert(id)) {
+            duplicates += 1;
+            continue;
+        }
+        let Some(handler) = shared.registry.find(record).map_err(Failure::at(index))? else {
+            continue;
+        };
+        hit(Point::P6);
+        let origin = Origin {
+            group: key.group.clone(),
+            topic: record.topic.clone(),
+            partition: record.partition,
+            offset: record.offset,
+            trace_parent: record.headers.get_str(header::TRACE_PARENT).map(str::to_owned),
+        };
+        let meta = Meta {
+            id: id(record),
+            attempt: if index == 0 { attempt } else { 1 },
+        };
+        let mut context = Context::new(unit.connection(), origin);
+        let outcome = AssertUnwindSafe(handler.handle(record, meta, &mut context))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+            .map_err(Failure::at(index))?;
+        if outcome == Outcome::Done {
+            outputs.extend(context.into_outputs());
+        }
+    }
+    Ok((outputs, duplicates))
+}
+
+/// The ids that the inbox had already.
+async fn admit<D: Database>(
+    shared: &Shared<D>,
+    key: &FenceKey,
+    batch: &[Received],
+    unit: &mut D::Unit,
+) -> Result<HashSet<MessageId>> {
+    if !shared.config.inbox || !D::FENCED {
+        return Ok(HashSet::new());
+    }
+    let ids: HashSet<MessageId> = batch
+        .iter()
+        .filter_map(|record| record.headers.message_id())
+        .collect();
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let ids: Vec<MessageId> = ids.into_iter().collect();
+    unit.admit(&key.group, &ids).await
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Error::new(
+        Kind::Handler,
+        format!("the handler panicked: {}", text.unwrap_or("(no text)")),
+    )
+}

@@ -1,0 +1,399 @@
+//! One assigned partition: take over, then batch after batch.
+
+use std::{collections::VecDeque, convert::Infallible, sync::Arc};
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+
+use super::{
+    Shared,
+    assignment::{Decision, adopt, decide},
+    attempt::{Executed, execute},
+    committer::Verdict,
+    valve::Valve,
+};
+use crate::{
+    database::{Advance, Database, Fence, FenceKey, Quarantined, Unit},
+    error::{Error, Kind, Result},
+    failpoint::{Point, hit},
+    health::State,
+    log::{Assignment, Commit, Received, Record, Refusal, codec},
+    message::MessageId,
+    policy::{Action, action, advice},
+    telemetry,
+};
+
+/// Records of one flow, in order.
+pub(crate) type Chunk = (u64, Vec<Received>);
+
+/// A partition from its assignment to its end.
+pub(crate) struct Partition<D: Database> {
+    pub(crate) shared: Arc<Shared<D>>,
+    pub(crate) at: Assignment,
+    pub(crate) key: FenceKey,
+    pub(crate) chunks: mpsc::UnboundedReceiver<Chunk>,
+    pub(crate) valve: Arc<Valve>,
+    /// What was received and not yet handled.
+    pub(crate) waiting: VecDeque<Received>,
+    /// The flow that `waiting` belongs to.
+    pub(crate) flow: u64,
+    /// The next offset the database has not seen, as this worker knows it.
+    pub(crate) next: i64,
+    /// The log transaction of the last batch, until its verdict.
+    pub(crate) in_flight: Option<oneshot::Receiver<Verdict>>,
+}
+
+impl<D: Database> Partition<D> {
+    fn name(&self) -> String {
+        format!("processor {} {}", self.key.group, self.at)
+    }
+
+    /// Works until the partition is taken away. Cancel by dropping; [`finish`](Self::finish) then waits for the
+    /// transaction in flight.
+    pub(crate) async fn run(&mut self) {
+        let name = self.name();
+        let backoff = self.shared.config.backoff();
+        let mut failures = 0;
+        self.shared.health.set(&name, State::Starting);
+        loop {
+            let before = self.next;
+            let failure = match self.hold().await {
+                Ok(never) => match never {},
+                Err(failure) => failure,
+            };
+            match action(failure.kind()) {
+                Action::End => return,
+                Action::Stop => {
+                    error!(processor = name, error = %failure, advice = advice(failure.kind()), "the partition stopped");
+                    self.shared.health.set(&name, State::Failed(failure.to_string()));
+                    return std::future::pending().await;
+                }
+                Action::Recover => {
+                    failures = if self.next == before { failures + 1 } else { 1 };
+                    info!(processor = name, error = %failure, failures, advice = advice(failure.kind()), "recovering");
+                    self.shared
+                        .health
+                        .set(&name, State::Recovering(failure.to_string()));
+                    tokio::time::sleep(backoff.wait(failures)).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for the transaction in flight, so that the next owner finds it decided.
+    pub(crate) async fn finish(mut self) {
+        if let Some(verdict) = self.in_flight.take() {
+            let _ = verdict.await;
+        }
+    }
+
+    async fn hold(&mut self) -> Result<Infallible> {
+        if self.in_flight.is_some() {
+            // Whatever it says: two submissions of one partition must never be under way together.
+            verdict(&mut self.in_flight).await;
+        }
+        self.next = self.take_over().await?;
+        self.drop_waiting();
+        self.flow = self.shared.consumer.start(&self.at, self.next).await?;
+        self.valve.opened();
+        self.shared.health.set(&self.name(), State::Ready);
+        loop {
+            self.receive().await?;
+            self.batch().await?;
+        }
+    }
+
+    /// Waits until there is something to handle; settles the last batch meanwhile.
+    async fn receive(&mut self) -> Result<()> {
+        loop {
+            while let Ok(chunk) = self.chunks.try_recv() {
+                self.keep(chunk);
+            }
+            if !self.waiting.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                chunk = self.chunks.recv() => match chunk {
+                    Some(chunk) => self.keep(chunk),
+                    None => return Err(Error::new(Kind::Stopped, "the consumer ended")),
+                },
+                verdict = verdict(&mut self.in_flight) => self.judge(verdict).await?,
+            }
+        }
+    }
+
+    fn keep(&mut self, (flow, records): Chunk) {
+        for record in records {
+            if flow == self.flow && record.offset >= self.next {
+                self.waiting.push_back(record);
+            } else {
+                self.valve.taken([&record]);
+            }
+        }
+    }
+
+    fn drop_waiting(&mut self) {
+        self.valve.taken(&self.waiting);
+        self.waiting.clear();
+    }
+
+    /// One batch: handlers, then the last batch's log transaction, then this one's database commit.
+    async fn batch(&mut self) -> Result<()> {
+        let count = self.waiting.len().min(self.shared.config.max_batch);
+        let batch: Vec<Received> = self.waiting.drain(..count).collect();
+        let (executed, used) = self.execute(&batch).await?;
+        let rest = batch[used..].to_vec();
+        let batch = &batch[..used];
+        self.valve.taken(batch);
+        for record in rest.into_iter().rev() {
+            self.waiting.push_front(record);
+        }
+        if self.in_flight.is_some() {
+            let verdict = verdict(&mut self.in_flight).await;
+            self.judge(verdict).await?;
+        }
+        let to = batch[batch.len() - 1].offset + 1;
+        self.commit(executed, to).await?;
+        let group = self.key.group.to_string();
+        metrics::counter!(telemetry::HANDLED, "group" => group).increment(batch.len() as u64);
+        Ok(())
+    }
+
+    /// Runs the handlers; a batch that fails is cut before the failing record, which is then tried alone, again and
+    /// again. Answers how many records of the batch it covers.
+    async fn execute(&mut self, batch: &[Received]) -> Result<(Executed<D::Unit>, usize)> {
+        let backoff = self.shared.config.backoff();
+        let mut count = batch.len();
+        let mut attempt = 1;
+        loop {
+            let failure = match execute(&self.shared, &self.key, &batch[..count], attempt).await {
+                Ok(executed) => return Ok((executed, count)),
+                Err(failure) => failure,
+            };
+            if !self.shared.consumer.holds(&self.at) {
+                return Err(Error::new(
+                    Kind::Unassigned,
+                    format!("{} was taken away", self.at),
+                ));
+            }
+            metrics::counter!(telemetry::FAILED_ATTEMPTS, "group" => self.key.group.to_string()).increment(1);
+            if failure.index > 0 {
+                count = failure.index;
+                continue;
+            }
+            count = 1;
+            warn!(
+                processor = self.name(), offset = batch[0].offset, attempt, error = %failure.error,
+                "rolled back, the message is tried again and its partition waits"
+            );
+            tokio::time::sleep(backoff.wait(attempt)).await;
+            attempt += 1;
+        }
+    }
+
+    async fn commit(&mut self, executed: Executed<D::Unit>, to: i64) -> Result<()> {
+        let Executed {
+            mut unit,
+            outputs,
+            duplicates,
+        } = executed;
+        let owner = &self.shared.transactional_id;
+        let advance = Advance {
+            key: &self.key,
+            from: self.next,
+            to,
+            pending: codec::encode(&outputs)?,
+            owner,
+        };
+        if !unit.advance(advance).await? {
+            unit.rollback().await;
+            return Err(Error::new(
+                Kind::Conflict,
+                format!(
+                    "{}: the fence is not at {} any more, somebody else handled the batch",
+                    self.at, self.next
+                ),
+            ));
+        }
+        if !self.shared.consumer.holds(&self.at) {
+            unit.rollback().await;
+            return Err(Error::new(
+                Kind::Unassigned,
+                format!("{} was taken away", self.at),
+            ));
+        }
+        hit(Point::P1);
+        let outcome = unit.commit().await;
+        hit(Point::P2);
+        match outcome {
+            Commit::Committed => {}
+            Commit::Aborted(error) | Commit::Unknown(error) => return Err(error),
+        }
+        metrics::counter!(telemetry::DUPLICATES, "group" => self.key.group.to_string())
+            .increment(duplicates as u64);
+        self.next = to;
+        self.in_flight = Some(self.shared.committer.submit(&self.at, to, outputs));
+        Ok(())
+    }
+
+    /// Acts on the verdict over the last batch. Unless it was committed, fence and offset say what is left to do.
+    async fn judge(&mut self, verdict: Verdict) -> Result<()> {
+        match verdict {
+            Verdict::Committed => return Ok(()),
+            Verdict::Refused(refusals) => self.quarantine(&refusals).await?,
+            Verdict::Look => {}
+        }
+        let next = self.take_over().await?;
+        if next == self.next {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Conflict,
+            format!("{}: continuing at {next} instead of {}", self.at, self.next),
+        ))
+    }
+
+    /// The steps at assignment: D, K, D again, and whatever is left to do until both agree. Answers where to go on.
+    async fn take_over(&mut self) -> Result<i64> {
+        loop {
+            let (fence, committed) = self.look().await?;
+            let (offset, outputs) = match decide(&self.at, fence.as_ref(), committed)? {
+                Decision::Continue(next) => return Ok(next),
+                Decision::Resend(next) => {
+                    hit(Point::P8);
+                    (
+                        next,
+                        codec::decode(&fence.map(|fence| fence.pending).unwrap_or_default())?,
+                    )
+                }
+                Decision::Announce(next) => (next, Vec::new()),
+                Decision::First => {
+                    let start = self.first_start().await?;
+                    self.shared
+                        .database
+                        .insert_fence(&self.key, start, &self.shared.transactional_id)
+                        .await?;
+                    if D::FENCED {
+                        continue;
+                    }
+                    (start, Vec::new())
+                }
+                Decision::Adopt(committed) => {
+                    let first = self.shared.first_start(&self.key).await?;
+                    adopt::<D>(&self.at, self.shared.config.adopt, first.fenced, committed)?;
+                    self.shared
+                        .database
+                        .insert_fence(&self.key, committed, &self.shared.transactional_id)
+                        .await?;
+                    if D::FENCED {
+                        continue;
+                    }
+                    return Ok(committed);
+                }
+            };
+            self.in_flight = Some(self.shared.committer.submit(&self.at, offset, outputs));
+            match verdict(&mut self.in_flight).await {
+                Verdict::Committed => return Ok(offset),
+                Verdict::Look => {}
+                Verdict::Refused(refusals) => self.quarantine(&refusals).await?,
+            }
+            if !self.shared.consumer.holds(&self.at) {
+                return Err(Error::new(
+                    Kind::Unassigned,
+                    format!("{} was taken away", self.at),
+                ));
+            }
+        }
+    }
+
+    /// D, K, D: started over while somebody else moves the fence. K waits for open transactions; where a dead
+    /// owner's keeps it waiting, initialising that owner's transactional id ends it.
+    async fn look(&self) -> Result<(Option<Fence>, Option<i64>)> {
+        loop {
+            let before = self.shared.database.fence(&self.key).await?;
+            let committed = match self.shared.consumer.committed(&self.at).await {
+                Ok(committed) => committed,
+                Err(error) if error.kind() == Kind::Timeout => {
+                    let owner = before.map(|fence| fence.owner).unwrap_or_default();
+                    if !owner.is_empty() && owner != self.shared.transactional_id {
+                        info!(
+                            processor = self.name(),
+                            owner, "ending the open transaction of the last owner"
+                        );
+                        drop(self.shared.log.producer(&owner).await?);
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if self.shared.database.fence(&self.key).await? == before {
+                return Ok((before, committed));
+            }
+        }
+    }
+
+    async fn first_start(&self) -> Result<i64> {
+        let first = self.shared.first_start(&self.key).await?;
+        let bounds = self.shared.log.bounds(&self.at.topic, self.at.partition).await?;
+        Ok(self
+            .shared
+            .config
+            .start
+            .offset(bounds, self.at.partition < first.partitions))
+    }
+
+    /// Moves refused outputs from the fence row to the quarantine.
+    async fn quarantine(&self, refusals: &[Refusal]) -> Result<()> {
+        let Some(fence) = self.shared.database.fence(&self.key).await? else {
+            let reason = refusals.first().map_or("", |refusal| refusal.reason.as_str());
+            return Err(Error::new(
+                Kind::Refused,
+                format!("{}: an output was refused: {reason}", self.at),
+            ));
+        };
+        let mut kept = Vec::new();
+        let mut refused = Vec::new();
+        for (index, output) in codec::decode(&fence.pending)?.into_iter().enumerate() {
+            match refusals.iter().find(|refusal| refusal.index == index) {
+                None => kept.push(output),
+                Some(refusal) => refused.push(quarantined(output, refusal.reason.clone())?),
+            }
+        }
+        let pending = codec::encode(&kept)?;
+        if self
+            .shared
+            .database
+            .quarantine_outputs(&self.key, fence.next_offset, pending, &refused)
+            .await?
+        {
+            metrics::counter!(telemetry::QUARANTINED, "origin" => "output").increment(refused.len() as u64);
+            for each in &refused {
+                error!(
+                    processor = self.name(), id = %each.id, topic = %each.topic, reason = each.reason,
+                    "an output went to the quarantine; release it once the reason is gone"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn quarantined(output: Record, reason: String) -> Result<Quarantined> {
+    Ok(Quarantined {
+        id: output.headers.message_id().unwrap_or_else(MessageId::new),
+        topic: output.topic.clone(),
+        key: output.key.clone(),
+        record: codec::encode(&[output])?,
+        reason,
+    })
+}
+
+/// The verdict over what is in flight; never, while nothing is. A committer that is gone leaves the partition to look.
+async fn verdict(in_flight: &mut Option<oneshot::Receiver<Verdict>>) -> Verdict {
+    let Some(receiver) = in_flight.as_mut() else {
+        return std::future::pending().await;
+    };
+    let verdict = receiver.await.unwrap_or(Verdict::Look);
+    *in_flight = None;
+    verdict
+}

@@ -1,0 +1,365 @@
+//! One shard: recover, then publish batch after batch.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tracing::{debug, error, info};
+
+use super::{
+    RelayConfig,
+    envelope::Envelope,
+    position::Position,
+    publish::{Publication, publish},
+    read_ahead::{Planned, ReadAhead},
+    sorting::Sorting,
+};
+use crate::{
+    database::{Shard, Source},
+    error::{Error, Kind, Result},
+    failpoint::{Point, hit},
+    health::{Health, State},
+    log::{KnownTopics, Log, Producer, Rotation, codec},
+    message::MessageId,
+    policy::{Action, action, advice},
+    retry::Backoff,
+    telemetry,
+};
+
+/// How often a shard with quarantined keys looks whether somebody asked for their release.
+const RELEASE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a relayed shard keeps from one session to the next.
+pub(crate) struct ShardRelay<S: Source> {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) source: S,
+    pub(crate) config: Arc<RelayConfig>,
+    pub(crate) shard: Shard,
+    pub(crate) health: Health,
+    pub(crate) stop: CancellationToken,
+    /// The last position this process knows of; the log may never show an older one.
+    pub(crate) known: Option<u64>,
+    /// Rows that the log refused, until their quarantine is confirmed.
+    pub(crate) refused: HashMap<MessageId, String>,
+}
+
+/// From one `init_transactions` to the next.
+struct Session<'a, S: Source> {
+    shard: &'a mut ShardRelay<S>,
+    producer: Box<dyn Producer>,
+    position: Position,
+    topics: KnownTopics,
+    envelope: Envelope,
+    sorting: Sorting,
+    release_due: Instant,
+}
+
+impl<S: Source> ShardRelay<S> {
+    fn name(&self) -> String {
+        format!("relay {} shard {}", self.config.name, self.shard.index)
+    }
+
+    /// Runs until stopped, starting a session anew after every failure that a new session can mend.
+    pub(crate) async fn run(mut self) {
+        let name = self.name();
+        let backoff = Backoff {
+            first: Duration::from_millis(50),
+            most: Duration::from_secs(5),
+        };
+        let mut failures = 0;
+        self.health.set(&name, State::Starting);
+        while !self.stop.is_cancelled() {
+            let before = self.known;
+            let failure = match self.session().await {
+                Ok(rotation) => {
+                    metrics::counter!(telemetry::ROTATIONS, "component" => "relay", "reason" => rotation.as_str())
+                        .increment(1);
+                    debug!(relay = name, reason = %rotation, "rotating the producer");
+                    failures = 0;
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            match action(failure.kind()) {
+                Action::End => break,
+                Action::Stop => {
+                    error!(relay = name, error = %failure, advice = advice(failure.kind()), "the relay stopped");
+                    self.health.set(&name, State::Failed(failure.to_string()));
+                    self.stop.cancelled().await;
+                }
+                Action::Recover => {
+                    failures = if self.known == before { failures + 1 } else { 1 };
+                    info!(relay = name, error = %failure, failures, advice = advice(failure.kind()), "recovering");
+                    self.health.set(&name, State::Recovering(failure.to_string()));
+                    tokio::select! {
+                        () = tokio::time::sleep(backoff.wait(failures)) => {}
+                        () = self.stop.cancelled() => {}
+                    }
+                }
+            }
+        }
+        self.health.remove(&name);
+    }
+
+    /// The four steps of every start and recovery, then batches. Ends with the reason to rotate, or an error.
+    async fn session(&mut self) -> Result<Rotation> {
+        let id = self.config.transactional_id(self.shard.index);
+        let mut producer = self.log.producer(&id).await?;
+        let position = match self.durable_position().await? {
+            Some(position) => position,
+            None => self.first_position(producer.as_mut()).await?,
+        };
+        self.source.mark_started(self.shard).await?;
+        self.source
+            .settle_quarantine(self.shard, position.attempt)
+            .await?;
+        let reader = self.source.reader(self.shard, &position.source).await?;
+        let (held, _) = self.source.held_keys(self.shard).await?;
+        let mut ahead = ReadAhead::spawn(reader, self.source.hint(), &self.config);
+        self.known = Some(position.count);
+        self.health.set(&self.name(), State::Ready);
+        let stop = self.stop.clone();
+        let mut session = Session {
+            producer,
+            position,
+            topics: KnownTopics::new(self.log.clone()),
+            envelope: Envelope::new(self.config.source()),
+            sorting: Sorting::new(held),
+            release_due: Instant::now(),
+            shard: self,
+        };
+        let cleaner = Cleaner::spawn(session.shard.source.clone());
+        loop {
+            if let Some(rotation) = session.producer.must_rotate() {
+                return Ok(rotation);
+            }
+            if session.sorting.holds_any() && session.release_due <= Instant::now() {
+                session.release_due = Instant::now() + RELEASE_INTERVAL;
+                session.release().await?;
+                continue;
+            }
+            let planned = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(Error::new(Kind::Stopped, "the relay was stopped")),
+                planned = ahead.next() => planned?,
+                () = tokio::time::sleep_until(session.release_due), if session.sorting.holds_any() => continue,
+            };
+            let published = session.publish(planned).await?;
+            hit(Point::R6);
+            cleaner.clean(published).await?;
+        }
+    }
+
+    /// Steps 2 and 3: the last position in the log.
+    async fn durable_position(&self) -> Result<Option<Position>> {
+        let topic = self.config.progress_topic();
+        let Some(record) = self.log.last_record(&topic, self.shard.index as i32).await? else {
+            return match self.known {
+                None => Ok(None),
+                Some(known) => Err(lost_progress(
+                    &topic,
+                    self.shard,
+                    &format!("position {known} was there before"),
+                )),
+            };
+        };
+        let position = Position::decode(&record, self.shard)?;
+        match self.known {
+            Some(known) if position.count < known => Err(Error::new(
+                Kind::Corrupt,
+                format!(
+                    "{topic}[{}] went back from position {known} to {}",
+                    self.shard.index, position.count
+                ),
+            )),
+            _ => Ok(Some(position)),
+        }
+    }
+
+    /// The very first start: the position before the first row, in a transaction of its own.
+    async fn first_position(&self, producer: &mut dyn Producer) -> Result<Position> {
+        let topic = self.config.progress_topic();
+        if self.source.started(self.shard).await? {
+            return Err(lost_progress(
+                &topic,
+                self.shard,
+                "the database says that the shard has published before",
+            ));
+        }
+        let position = Position::first(self.shard, self.source.origin().await?);
+        let nothing = Publication {
+            topic: &topic,
+            records: Vec::new(),
+            position: &position,
+        };
+        publish(producer, nothing, async { Ok(()) }).await?.map_err(|_| {
+            Error::new(
+                Kind::Refused,
+                format!("{topic}[{}]: the first position was refused", self.shard.index),
+            )
+        })?;
+        info!(relay = self.name(), "first start");
+        Ok(position)
+    }
+}
+
+fn lost_progress(topic: &str, shard: Shard, why: &str) -> Error {
+    Error::new(
+        Kind::Identity,
+        format!(
+            "{topic}[{}] holds no position, but {why}: the progress topic was lost or replaced",
+            shard.index
+        ),
+    )
+}
+
+impl<S: Source> Session<'_, S> {
+    /// Publishes one batch; answers what to delete.
+    async fn publish(&mut self, planned: Planned<S::Published>) -> Result<S::Published> {
+        let Planned { batch, durable } = planned;
+        hit(Point::R1);
+        for row in &batch.rows {
+            if let Some(reason) = self.topics.refusal(&row.topic).await? {
+                self.shard.refused.insert(row.id, reason);
+            }
+        }
+        let sorted = self
+            .sorting
+            .sort(batch.rows, &self.shard.refused, &self.envelope)?;
+        let attempt = (!sorted.held.is_empty()).then(uuid::Uuid::now_v7);
+        if let Some(attempt) = attempt {
+            self.shard
+                .source
+                .propose(self.shard.shard, attempt, &sorted.held)
+                .await?;
+        }
+        let position = self.position.next(batch.position, attempt);
+        let durable = async {
+            durable
+                .await
+                .unwrap_or_else(|_| Err(Error::new(Kind::Unavailable, "the reader ended")))
+        };
+        let count = sorted.records.len();
+        let topic = self.shard.config.progress_topic();
+        let publication = Publication {
+            topic: &topic,
+            records: sorted.records,
+            position: &position,
+        };
+        if let Err(refusals) = publish(self.producer.as_mut(), publication, durable).await? {
+            for refusal in &refusals {
+                if let Some(id) = sorted.ids.get(refusal.index) {
+                    self.shard.refused.insert(*id, refusal.reason.clone());
+                }
+            }
+            return Err(Error::new(
+                Kind::Refused,
+                format!(
+                    "{} of {count} messages were refused and go to the quarantine",
+                    refusals.len()
+                ),
+            ));
+        }
+        self.advance(position, count);
+        if attempt.is_some() {
+            self.shard
+                .source
+                .settle_quarantine(self.shard.shard, attempt)
+                .await?;
+            for message in &sorted.held {
+                self.shard.refused.remove(&message.id);
+                error!(
+                    id = %message.id, topic = %message.topic, reason = message.reason,
+                    "the message went to the quarantine; release it once the reason is gone"
+                );
+            }
+            metrics::counter!(telemetry::QUARANTINED, "origin" => "outbox")
+                .increment(sorted.held.len() as u64);
+            self.sorting.hold(&sorted.held);
+        }
+        Ok(batch.published)
+    }
+
+    /// Publishes quarantined messages whose release was asked for, before anything later of their keys.
+    async fn release(&mut self) -> Result<()> {
+        let shard = self.shard.shard;
+        let (held, requested) = self.shard.source.held_keys(shard).await?;
+        if requested {
+            let attempt = uuid::Uuid::now_v7();
+            let released = self
+                .shard
+                .source
+                .take_released(shard, attempt, self.shard.config.max_rows)
+                .await?;
+            let mut records = Vec::with_capacity(released.len());
+            for each in &released {
+                records.extend(codec::decode(&each.message.record)?);
+            }
+            let position = self.position.next(self.position.source.clone(), Some(attempt));
+            let count = records.len();
+            let topic = self.shard.config.progress_topic();
+            let publication = Publication {
+                topic: &topic,
+                records,
+                position: &position,
+            };
+            if let Err(refusals) = publish(self.producer.as_mut(), publication, async { Ok(()) }).await? {
+                let refused: Vec<(i64, String)> = refusals
+                    .iter()
+                    .filter_map(|refusal| Some((released.get(refusal.index)?.entry, refusal.reason.clone())))
+                    .collect();
+                self.shard.source.refuse_released(shard, &refused).await?;
+                return Err(Error::new(
+                    Kind::Refused,
+                    format!("{} released messages were refused again", refused.len()),
+                ));
+            }
+            self.advance(position, count);
+            self.shard.source.settle_quarantine(shard, Some(attempt)).await?;
+            info!(relay = self.shard.name(), count, "released from the quarantine");
+            let (held, _) = self.shard.source.held_keys(shard).await?;
+            self.sorting = Sorting::new(held);
+        } else {
+            self.sorting = Sorting::new(held);
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, position: Position, published: usize) {
+        let shard = self.shard.shard.index.to_string();
+        metrics::counter!(telemetry::RELAY_TRANSACTIONS, "shard" => shard.clone()).increment(1);
+        metrics::counter!(telemetry::RELAY_PUBLISHED, "shard" => shard).increment(published as u64);
+        self.shard.known = Some(position.count);
+        self.position = position;
+    }
+}
+
+/// Deletes published rows behind the relay's back, a few batches at most behind it.
+struct Cleaner<P> {
+    published: tokio::sync::mpsc::Sender<P>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl<P: Send + 'static> Cleaner<P> {
+    fn spawn<S: Source<Published = P>>(source: S) -> Self {
+        let (published, mut receiver) = tokio::sync::mpsc::channel(4);
+        let task = tokio::spawn(async move {
+            while let Some(published) = receiver.recv().await {
+                if let Err(failure) = source.clean(published).await {
+                    debug!(error = %failure, "published rows could not be deleted, the next session sweeps them");
+                    return;
+                }
+            }
+        });
+        Self {
+            published,
+            _task: AbortOnDropHandle::new(task),
+        }
+    }
+
+    /// A cleaner that failed ends the session: the next one begins with a sweep.
+    async fn clean(&self, published: P) -> Result<()> {
+        let failed = || Error::new(Kind::Unavailable, "published rows could not be deleted");
+        self.published.send(published).await.map_err(|_| failed())
+    }
+}
