@@ -14,8 +14,14 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
     const TYPE: &'static str;
     /// The topic it is published to and read from.
     const TOPIC: &'static str;
-    /// The media type of the payload.
+    /// The media type of the payload; JSON unless given.
     const CONTENT_TYPE: &'static str = "application/json";
+
+    /// The topic by its name at run time, where an environment renames it: [`TOPIC`](Self::TOPIC) unless given. Must
+    /// not change while the program runs.
+    fn topic() -> &'static str {
+        Self::TOPIC
+    }
 
     /// What order is kept for.
     fn key(&self) -> Key;

@@ -128,7 +128,7 @@ impl<'a, D: Database> Context<'a, D> {
         }
         headers.append(user);
         self.outputs.push(Record {
-            topic: E::TOPIC.into(),
+            topic: E::topic().into(),
             partition: None,
             key: event.key().into(),
             payload: Some(event.encode()?),

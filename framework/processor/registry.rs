@@ -77,7 +77,7 @@ impl<D: Database> Default for Registry<D> {
 
 impl<D: Database> Registry<D> {
     pub(crate) fn add<H: Handler<D>>(&mut self, handler: H) {
-        let (topic, event_type) = (H::Event::TOPIC, H::Event::TYPE);
+        let (topic, event_type) = (H::Event::topic(), H::Event::TYPE);
         if self
             .by_topic
             .entry(topic)
