@@ -1,6 +1,7 @@
 //! tidelock locks a database and Kafka together.
 #![forbid(clippy::undocumented_unsafe_blocks)]
 
+pub mod commit;
 pub mod config;
 pub mod database;
 pub mod error;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::{error::Result, log::Commit, message::MessageId};
+use crate::{commit::Commit, error::Result, message::MessageId};
 
 mod none;
 pub mod postgres;

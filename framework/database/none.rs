@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::{Advance, Database, Fence, FenceKey, FirstStart, Quarantined, Unit};
 use crate::{
+    commit::Commit,
     error::{Error, Kind, Result},
-    log::Commit,
     message::MessageId,
 };
 

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+pub use crate::commit::Commit;
 use crate::{
     config::FromSetting,
     error::{Error, Result},
@@ -77,18 +78,6 @@ impl Received {
         let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
         length(&self.key) + length(&self.payload) + self.headers.size()
     }
-}
-
-/// What became of a transaction. Never inferred from the class of an error.
-#[derive(Debug)]
-#[must_use]
-pub enum Commit {
-    /// It is committed.
-    Committed,
-    /// It is not committed and never will be.
-    Aborted(Error),
-    /// Nobody can say yet: take a new producer with the same transactional id, then look.
-    Unknown(Error),
 }
 
 /// Why a producer may not be used for another transaction.

@@ -197,6 +197,14 @@ impl<D: Database> Partition<D> {
             outputs,
             duplicates,
         } = executed;
+        if !self.shared.consumer.holds(&self.at) {
+            unit.rollback().await;
+            return Err(Error::new(
+                Kind::Unassigned,
+                format!("{} was taken away", self.at),
+            ));
+        }
+        hit(Point::P1);
         let owner = &self.shared.transactional_id;
         let advance = Advance {
             key: &self.key,
@@ -215,14 +223,6 @@ impl<D: Database> Partition<D> {
                 ),
             ));
         }
-        if !self.shared.consumer.holds(&self.at) {
-            unit.rollback().await;
-            return Err(Error::new(
-                Kind::Unassigned,
-                format!("{} was taken away", self.at),
-            ));
-        }
-        hit(Point::P1);
         let outcome = unit.commit().await;
         hit(Point::P2);
         match outcome {

@@ -1,0 +1,14 @@
+//! Every crash point of the protocol: a child process dies exactly there on real Kafka and PostgreSQL, is started
+//! again, and an independent reader compares topic and tables. Needs the feature `failpoints`.
+#![cfg(feature = "failpoints")]
+
+mod answers_lost;
+mod child;
+mod database_crash;
+mod late_abort;
+mod processor;
+mod relay;
+mod scene;
+mod variants;
+mod verdict;
+mod zombies;

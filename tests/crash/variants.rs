@@ -1,0 +1,242 @@
+//! Tests of the tests: each rule of the protocol left out is noticed, and the same history is clean with it.
+
+use std::{
+    io::Write as _,
+    net::TcpStream,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use tidelock_lab::{Lab, proxy::kafka_abort};
+
+use super::{child::Child, scene::Scene, verdict::Verdict};
+use crate::witness;
+
+/// Longer than the children's session time-out, shorter than their transaction time-out.
+const AWAY: Duration = Duration::from_secs(5);
+
+/// What happened, with the rule or without it.
+#[track_caller]
+fn judge(verdict: &Verdict, left_out: bool, what: &str) {
+    if left_out {
+        assert!(!verdict.is_clean(), "{what} was left out and nobody noticed");
+    } else {
+        verdict.assert_clean(what);
+    }
+}
+
+/// Dies between the commit of the rows and the position.
+async fn position(left_out: bool) {
+    let scene = Scene::new("variant_position").await;
+    scene.enqueue(50).await;
+    let mut dying = scene.child("relay").dies_at("R4", 1);
+    if left_out {
+        dying = dying.leaves_out("position-outside");
+    }
+    dying.spawn().died();
+    let successor = scene.child("relay").spawn();
+    judge(&scene.published().await, left_out, "position in the transaction");
+    successor.stop();
+}
+
+/// The server forgets commits that were not flushed; the relay had read them.
+async fn flush(left_out: bool) {
+    let lab = tokio::task::spawn_blocking(|| {
+        Lab::builder()
+            .kafka(false)
+            .postgres_setting("wal_writer_delay", "10s")
+            .start()
+            .unwrap()
+    })
+    .await
+    .unwrap();
+    let kafka = tokio::task::spawn_blocking(|| Lab::shared().kafka_url())
+        .await
+        .unwrap();
+    let scene = Scene::on("variant_flush", kafka, lab.database_url()).await;
+    let mut relay = scene.child("relay").waits_at("R6", 2);
+    if left_out {
+        relay = relay.leaves_out("no-flush");
+    }
+    let relay = relay.spawn();
+    scene.enqueue(1).await;
+    scene.published().await.assert_clean("the first message");
+    sqlx::query("SET synchronous_commit = off")
+        .execute(&scene.pool)
+        .await
+        .unwrap();
+    let mut connection = scene.pool.acquire().await.unwrap();
+    sqlx::query("SET synchronous_commit = off")
+        .execute(&mut *connection)
+        .await
+        .unwrap();
+    scene.enqueue_on(&mut connection, 9).await.unwrap();
+    relay.stands();
+    tokio::task::spawn_blocking(move || {
+        lab.postgres().stop_immediate().unwrap();
+        lab.postgres().start().unwrap();
+        lab
+    })
+    .await
+    .unwrap();
+    judge(&scene.judge_published().await, left_out, "flush rule");
+    drop(relay);
+}
+
+/// A processor sleeps before its compare; another one handles the same batch meanwhile.
+async fn compare(left_out: bool) {
+    let scene = Scene::new("variant_compare").await;
+    scene.topics().await;
+    scene.feed(1, 30).await;
+    let mut zombie = scene.child("processor").waits_at("P1", 3);
+    if left_out {
+        zombie = zombie.leaves_out("no-compare");
+    }
+    let zombie = zombie.spawn();
+    zombie.stands();
+    let successor = scene.child("processor").spawn();
+    zombie.signal(Signal::SIGSTOP);
+    scene.processed(30).await;
+    zombie.go_on();
+    zombie.signal(Signal::SIGCONT);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (effects, _) = scene.judge_processed(30).await;
+    judge(&effects, left_out, "compare on the fence");
+    drop(zombie);
+    drop(successor);
+}
+
+/// A processor sleeps with its outputs sent, loses its partitions, joins again, and only then sends its offsets.
+async fn metadata(left_out: bool) {
+    let scene = Scene::new("variant_metadata").await;
+    scene.topics().await;
+    scene.feed(1, 30).await;
+    let mut zombie = long_transaction(&scene).waits_at("P3.offsets", 3);
+    if left_out {
+        zombie = zombie.leaves_out("unchecked-metadata");
+    }
+    let zombie = zombie.spawn();
+    zombie.stands();
+    let successor = scene.child("processor").spawn();
+    zombie.signal(Signal::SIGSTOP);
+    tokio::time::sleep(AWAY).await;
+    scene.processed(30).await;
+    zombie.signal(Signal::SIGCONT);
+    tokio::time::sleep(AWAY).await;
+    zombie.go_on();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (_, outputs) = scene.judge_processed(30).await;
+    judge(&outputs, left_out, "checked metadata");
+    drop(zombie);
+    drop(successor);
+}
+
+/// A processor sleeps with its offsets sent; its successor must wait for the outcome.
+async fn stable_offsets(left_out: bool) {
+    let scene = Scene::new("variant_offsets").await;
+    scene.topics().await;
+    scene.feed(1, 30).await;
+    let zombie = long_transaction(&scene).waits_at("P3.commit", 3).spawn();
+    zombie.stands();
+    let mut successor = scene.child("processor");
+    if left_out {
+        successor = successor.leaves_out("uncommitted-offset");
+    }
+    let successor = successor.spawn();
+    zombie.signal(Signal::SIGSTOP);
+    tokio::time::sleep(AWAY).await;
+    tokio::time::sleep(AWAY).await;
+    wake(&zombie);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (_, outputs) = scene.processed(30).await;
+    judge(&outputs, left_out, "stable offsets");
+    drop(zombie);
+    drop(successor);
+}
+
+fn wake(zombie: &Child) {
+    zombie.go_on();
+    zombie.signal(Signal::SIGCONT);
+}
+
+fn long_transaction(scene: &Scene) -> super::child::Spec {
+    scene
+        .child("processor")
+        .env("TIDELOCK_KAFKA_TRANSACTION_TIMEOUT", "60s")
+}
+
+/// A late copy of an abort arrives inside the next transaction of the same producer.
+async fn rotation(left_out: bool) {
+    let lab = tokio::task::spawn_blocking(|| Lab::builder().postgres(false).proxied(true).start())
+        .await
+        .unwrap()
+        .unwrap();
+    let topic = super::late_abort::TOPIC;
+    witness::create_topic(&lab.kafka_url(), topic, 2, &[]).await;
+    let captured: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
+    let capture = captured.clone();
+    let _trap = lab.kafka_proxy(0).hold_request(move |frame| {
+        if kafka_abort(frame) {
+            capture.lock().unwrap().get_or_insert_with(|| frame.to_vec());
+        }
+        false
+    });
+    let marker = lab.directory().join("between");
+    let mut child = super::late_abort::start(&lab.proxied_kafka_url(), &marker, left_out);
+    while !marker.exists() {
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it ended before the second transaction was open"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let frame = captured.lock().unwrap().take().expect("an abort passed through");
+    let mut late = TcpStream::connect(lab.broker(0).address()).unwrap();
+    late.write_all(&frame).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    std::fs::remove_file(&marker).unwrap();
+    let committed = tokio::task::spawn_blocking(move || child.wait())
+        .await
+        .unwrap()
+        .unwrap()
+        .success();
+    assert!(
+        committed,
+        "the second transaction must answer OK, with the rule and without it"
+    );
+    let kafka = lab.kafka_url();
+    let found = tokio::task::spawn_blocking(move || witness::committed(&kafka, topic))
+        .await
+        .unwrap();
+    let found: Vec<(String, i64)> = found.into_iter().map(|record| (record.key, 1)).collect();
+    let expected = ["first", "second"].map(|key| (key.to_owned(), 1)).into();
+    judge(
+        &Verdict::of(&expected, &found),
+        left_out,
+        "rotation after an abort",
+    );
+}
+
+macro_rules! rules {
+    ($($rule:ident: $on:ident, $off:ident;)+) => {$(
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $on() {
+            $rule(false).await;
+        }
+
+        #[tokio::test(flavor = "multi_thread")]
+        async fn $off() {
+            $rule(true).await;
+        }
+    )+};
+}
+
+rules! {
+    position: with_the_position_inside, without_the_position_inside;
+    flush: with_the_flush_rule, without_the_flush_rule;
+    compare: with_the_compare, without_the_compare;
+    metadata: with_checked_metadata, without_checked_metadata;
+    stable_offsets: with_stable_offsets, without_stable_offsets;
+    rotation: with_rotation_after_an_abort, without_rotation_after_an_abort;
+}
