@@ -37,6 +37,7 @@ const LEVELS: &[&[&str]] = &[
     &["handler", "outbox"],
     &["relay", "processor"],
     &["settings", "pipeline"],
+    &["prelude"],
 ];
 
 fn level(room: &str) -> Option<usize> {

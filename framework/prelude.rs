@@ -1,0 +1,16 @@
+//! What most services name: `use tidelock::prelude::*;`.
+
+pub use async_trait::async_trait;
+
+pub use crate::{
+    database::{NoDatabase, postgres::Postgres},
+    error::BoxError,
+    event::Event,
+    handler::{Context, Handler, Outcome},
+    log::kafka::Kafka,
+    message::{Key, Message, MessageId},
+    pipeline::Pipeline,
+    processor::Processor,
+    relay::RelayConfig,
+    settings::Settings,
+};
