@@ -322,8 +322,50 @@ pub struct Bounds {
     pub end: i64,
 }
 
-/// The events of one consumer, in order.
-pub type ConsumerEvents = UnboundedReceiver<ConsumerEvent>;
+/// The events of one consumer, in order. A log may stop reading on while many records wait here untaken.
+pub struct ConsumerEvents {
+    receiver: UnboundedReceiver<ConsumerEvent>,
+    taken: Box<dyn Fn(&ConsumerEvent) + Send + Sync>,
+}
+
+impl ConsumerEvents {
+    /// Events of which `taken` is told as they are received.
+    pub(crate) fn with(
+        receiver: UnboundedReceiver<ConsumerEvent>,
+        taken: impl Fn(&ConsumerEvent) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            receiver,
+            taken: Box::new(taken),
+        }
+    }
+
+    /// The next event; `None` when the consumer is closed and nothing is left. Nothing is lost when it is cancelled.
+    pub async fn recv(&mut self) -> Option<ConsumerEvent> {
+        let event = self.receiver.recv().await?;
+        (self.taken)(&event);
+        Some(event)
+    }
+
+    /// The next event if there is one already.
+    pub fn try_recv(&mut self) -> Option<ConsumerEvent> {
+        let event = self.receiver.try_recv().ok()?;
+        (self.taken)(&event);
+        Some(event)
+    }
+}
+
+impl fmt::Debug for ConsumerEvents {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("ConsumerEvents")
+    }
+}
+
+impl From<UnboundedReceiver<ConsumerEvent>> for ConsumerEvents {
+    fn from(receiver: UnboundedReceiver<ConsumerEvent>) -> Self {
+        Self::with(receiver, |_| {})
+    }
+}
 
 /// A log: a Kafka cluster, or something that behaves like one.
 #[async_trait]

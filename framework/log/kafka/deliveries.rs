@@ -1,0 +1,183 @@
+//! What became of the records of the open transaction: counted, never boxed.
+
+use std::{
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientContext, config::RDKafkaLogLevel, error::KafkaError, message::DeliveryResult,
+    producer::ProducerContext,
+};
+use tokio::sync::Notify;
+
+use super::{fault, logging};
+use crate::{error::Error, log::Refusal};
+
+/// Shared by the delivery callback, the producer's thread and async callers.
+#[derive(Debug, Default)]
+pub(super) struct Deliveries {
+    state: Mutex<State>,
+    progress: Condvar,
+    settled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sent: usize,
+    done: usize,
+    refusals: Vec<Refusal>,
+    refused_batches: usize,
+    failure: Option<Error>,
+    waiting_thread: bool,
+}
+
+/// How the records of a transaction ended.
+pub(super) struct Settled {
+    pub(super) refusals: Vec<Refusal>,
+    /// How many of them brokers refused as too large, alone or for what travelled along.
+    pub(super) refused_batches: usize,
+    pub(super) failure: Option<Error>,
+}
+
+impl Deliveries {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn begin(&self) {
+        *self.lock() = State::default();
+    }
+
+    /// Announces `count` more records; answers the index of the first.
+    pub(super) fn announce(&self, count: usize) -> usize {
+        let mut state = self.lock();
+        state.sent += count;
+        state.sent - count
+    }
+
+    /// A record will never be handed over: neither acknowledged nor refused.
+    pub(super) fn withdraw(&self, count: usize, failure: Error) {
+        let mut state = self.lock();
+        state.failure.get_or_insert(failure);
+        self.finish(&mut state, count);
+    }
+
+    /// The client itself refused a record.
+    pub(super) fn refuse(&self, index: usize, error: &KafkaError) {
+        let mut state = self.lock();
+        state.refusals.push(Refusal {
+            index,
+            reason: error.to_string(),
+        });
+        self.finish(&mut state, 1);
+    }
+
+    fn delivered(&self, index: usize, error: Option<&KafkaError>) {
+        let mut state = self.lock();
+        match error {
+            None => {}
+            Some(error) if fault::refuses_for_good(error) => {
+                state.refused_batches += usize::from(fault::refuses_the_batch(error));
+                state.refusals.push(Refusal {
+                    index,
+                    reason: error.to_string(),
+                });
+            }
+            Some(error) => {
+                let kind = fault::kind(error);
+                state
+                    .failure
+                    .get_or_insert_with(|| Error::new(kind, format!("record {index}: {error}")));
+            }
+        }
+        self.finish(&mut state, 1);
+    }
+
+    fn finish(&self, state: &mut State, count: usize) {
+        state.done += count;
+        if state.waiting_thread {
+            self.progress.notify_all();
+        }
+        if state.done == state.sent || state.failure.is_some() || !state.refusals.is_empty() {
+            self.settled.notify_one();
+        }
+    }
+
+    /// Waits on the producer's thread for a delivery; false when time has run out. The slice covers the delivery that
+    /// came between the full queue and this call.
+    pub(super) fn wait_for_room(&self, until: Instant) -> bool {
+        const SLICE: Duration = Duration::from_millis(20);
+        let mut state = self.lock();
+        state.waiting_thread = true;
+        let mut state = self
+            .progress
+            .wait_timeout(state, SLICE)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
+        state.waiting_thread = false;
+        Instant::now() < until
+    }
+
+    /// Whether every record announced is acknowledged.
+    pub(super) fn complete(&self) -> bool {
+        let state = self.lock();
+        state.done == state.sent && state.failure.is_none() && state.refusals.is_empty()
+    }
+
+    /// How many are neither acknowledged nor refused, and whether one failed or was refused.
+    pub(super) fn outstanding(&self) -> (usize, bool) {
+        let state = self.lock();
+        (
+            state.sent - state.done,
+            state.failure.is_some() || !state.refusals.is_empty(),
+        )
+    }
+
+    /// Waits for the next change worth looking at.
+    pub(super) async fn changed(&self, within: Duration) {
+        // A time-out is no error here: the caller looks again.
+        let _ = tokio::time::timeout(within, self.settled.notified()).await;
+    }
+
+    pub(super) fn settled(&self) -> Settled {
+        let mut state = self.lock();
+        let mut refusals = std::mem::take(&mut state.refusals);
+        refusals.sort_by_key(|refusal| refusal.index);
+        let failure = state.failure.take();
+        // What was taken must keep `complete` from answering true.
+        if !refusals.is_empty() || failure.is_some() {
+            state.failure = Some(Error::new(
+                crate::error::Kind::Conflict,
+                "a record of this transaction was not acknowledged",
+            ));
+        }
+        Settled {
+            refusals,
+            refused_batches: std::mem::take(&mut state.refused_batches),
+            failure,
+        }
+    }
+}
+
+/// Where librdkafka reports to.
+pub(super) struct Context(pub(super) std::sync::Arc<Deliveries>);
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        logging::line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        logging::error(&error, reason);
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
+        self.0
+            .delivered(index, result.as_ref().err().map(|(error, _)| error));
+    }
+}

@@ -1,0 +1,144 @@
+//! The last committed record of a partition.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientContext, Offset, Statistics, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
+    error::KafkaError,
+};
+
+use super::{Kafka, fault, logging, received::received};
+use crate::{
+    error::{Error, Kind, Result},
+    log::{Bounds, Received},
+};
+
+/// How far before the end the first look begins: a transaction of the relay takes two offsets there.
+const FIRST_LOOK: i64 = 100;
+/// How much further each look goes back than the one before.
+const FURTHER: i64 = 10;
+/// How often a caught-up reader looks at its position.
+const LOOK: Duration = Duration::from_millis(10);
+/// How often the offset of an end-of-partition event becomes known.
+const STATISTICS: &str = "100";
+
+/// Follows how far librdkafka has fetched. `position` moves with records and markers only: a batch that compaction has
+/// emptied, which may well be the last one, leaves it behind.
+#[derive(Default)]
+struct Fetched(AtomicI64);
+
+impl ClientContext for Fetched {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        logging::line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        logging::error(&error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let ends = statistics
+            .topics
+            .values()
+            .flat_map(|topic| topic.partitions.values())
+            .map(|partition| partition.eof_offset);
+        if let Some(end) = ends.max() {
+            self.0.fetch_max(end, Ordering::AcqRel);
+        }
+    }
+}
+
+impl ConsumerContext for Fetched {}
+
+impl Kafka {
+    /// The end includes open transactions: the client that asks is not read_committed.
+    pub(super) fn ask_bounds(&self, topic: &str, partition: i32, within: Duration) -> Result<Bounds> {
+        self.admin
+            .inner()
+            .fetch_watermarks(topic, partition, within)
+            .map(|(start, end)| Bounds { start, end })
+            .map_err(|error| fault::failed(format!("offsets of {topic}[{partition}]"), error))
+    }
+
+    pub(super) fn read_last(&self, topic: &Arc<str>, partition: i32) -> Result<Option<Received>> {
+        let until = Instant::now() + self.config.query_timeout.max(self.config.transaction_timeout);
+        let bounds = self.ask_bounds(topic, partition, self.config.query_timeout)?;
+        let mut back = FIRST_LOOK;
+        if bounds.start == bounds.end {
+            return Ok(None);
+        }
+        loop {
+            let from = bounds.start.max(bounds.end.saturating_sub(back));
+            let found = self.read_between(topic, partition, from, bounds.end, until)?;
+            if found.is_some() || from == bounds.start {
+                return Ok(found);
+            }
+            back = back.saturating_mul(FURTHER);
+        }
+    }
+
+    /// The last committed record from `from` on, once everything below `end` was read.
+    fn read_between(
+        &self,
+        topic: &Arc<str>,
+        partition: i32,
+        from: i64,
+        end: i64,
+        until: Instant,
+    ) -> Result<Option<Received>> {
+        let what = || format!("last record of {topic}[{partition}] between {from} and {end}");
+        let failed = |error| fault::failed(what(), error);
+        let mut config = self.config.reader(&self.reader_group(), true);
+        config
+            .set("enable.partition.eof", "true")
+            .set("statistics.interval.ms", STATISTICS);
+        let reader: BaseConsumer<Fetched> = config.create_with_context(Fetched::default()).map_err(failed)?;
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(topic, partition, Offset::Offset(from))
+            .map_err(failed)?;
+        reader.assign(&list).map_err(failed)?;
+        let mut last = None;
+        let mut at_end = false;
+        loop {
+            match reader.poll(LOOK) {
+                Some(Ok(message)) => last = Some(received(topic, &message)?),
+                Some(Err(KafkaError::PartitionEOF(_))) => at_end = true,
+                Some(Err(error)) if fatal(&error) => return Err(failed(error)),
+                Some(Err(error)) => tracing::debug!(target: "tidelock::kafka", %error, "last record"),
+                None => {
+                    let position = reader.position().map_err(failed)?;
+                    let position = position
+                        .find_partition(topic, partition)
+                        .and_then(|found| found.offset().to_raw());
+                    let fetched = reader.context().0.load(Ordering::Acquire);
+                    if position.is_some_and(|position| position >= end) || (at_end && fetched >= end) {
+                        return Ok(last);
+                    }
+                }
+            }
+            if Instant::now() >= until {
+                return Err(Error::new(Kind::Timeout, format!("{} did not arrive", what())));
+            }
+        }
+    }
+
+    /// Only named, never joined: librdkafka assigns partitions to members of groups only.
+    fn reader_group(&self) -> String {
+        format!("{}.reader", self.config.client_id)
+    }
+}
+
+fn fatal(error: &KafkaError) -> bool {
+    matches!(error, KafkaError::MessageConsumptionFatal(_)) || fault::kind(error) == Kind::Config || {
+        use rdkafka::types::RDKafkaErrorCode as Code;
+        error.rdkafka_error_code() == Some(Code::AutoOffsetReset)
+    }
+}

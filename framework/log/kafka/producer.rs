@@ -1,0 +1,330 @@
+//! A transactional producer, as async callers see it.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use tokio::{sync::oneshot, time};
+
+use super::{
+    config::KafkaConfig,
+    deliveries::Deliveries,
+    producer_thread::{self, Command, Reply, Setup, Timed},
+};
+use crate::{
+    error::{Error, Kind, Result},
+    failpoint::{self, Variant},
+    log::{Commit, GroupMetadata, PartitionOffset, Producer, Record, Refusal, Rotation},
+};
+
+/// How much longer than a call's own time-out its thread may stay silent before it is given up.
+const WATCHDOG_GRACE: Duration = Duration::from_secs(2);
+/// How long the rest of a transaction may still be acknowledged after a refusal, to find others.
+const AFTER_REFUSAL: Duration = Duration::from_millis(250);
+
+/// Transactional ids whose topics take smaller batches than we make: their next producer sends records alone.
+pub(super) type Singles = Arc<Mutex<std::collections::HashSet<String>>>;
+
+/// The async end of a producer's thread.
+pub(super) struct KafkaProducer {
+    id: String,
+    /// `None` once the thread was given up.
+    commands: Option<mpsc::Sender<Command>>,
+    deliveries: Arc<Deliveries>,
+    rotation: Option<Rotation>,
+    commit_tried: bool,
+    single: bool,
+    singles: Singles,
+    timeout: Duration,
+    slow: Duration,
+    delivery_timeout: Duration,
+}
+
+impl KafkaProducer {
+    pub(super) async fn start(config: &KafkaConfig, id: &str, singles: &Singles) -> Result<Self> {
+        let single = singles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(id);
+        let (commands, inbox) = mpsc::channel();
+        let deliveries = Arc::new(Deliveries::default());
+        let (ready, readied) = oneshot::channel();
+        let setup = Setup {
+            id: id.to_owned(),
+            config: config.producer(id, single),
+            call_timeout: config.call_timeout,
+            init_timeout: config.init_timeout,
+            backoff: config.init_backoff(),
+        };
+        producer_thread::start(setup, Arc::clone(&deliveries), inbox, ready)?;
+        match time::timeout(config.init_timeout + WATCHDOG_GRACE, readied).await {
+            Ok(Ok(result)) => result?,
+            Ok(Err(_)) => {
+                return Err(Error::new(
+                    Kind::Unavailable,
+                    format!("thread of producer {id:?} ended"),
+                ));
+            }
+            Err(_) => {
+                return Err(Error::new(
+                    Kind::Timeout,
+                    format!(
+                        "producer {id:?} is not initialised after {:?}",
+                        config.init_timeout
+                    ),
+                ));
+            }
+        }
+        Ok(Self {
+            id: id.to_owned(),
+            commands: Some(commands),
+            deliveries,
+            rotation: None,
+            commit_tried: false,
+            single,
+            singles: Arc::clone(singles),
+            timeout: config.call_timeout,
+            slow: config.slow_call(),
+            delivery_timeout: config.transaction_timeout,
+        })
+    }
+
+    /// One call on the thread; a thread that stays silent is given up and never gets another command.
+    async fn call<T>(&mut self, within: Duration, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self
+            .commands
+            .as_ref()
+            .is_some_and(|commands| commands.send(command(reply)).is_ok());
+        if !sent {
+            return Err(Error::new(
+                Kind::Stopped,
+                format!("thread of producer {:?} is gone", self.id),
+            ));
+        }
+        match time::timeout(within + WATCHDOG_GRACE, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => {
+                self.give_up();
+                Err(Error::new(
+                    Kind::Unknown,
+                    format!("thread of producer {:?} ended", self.id),
+                ))
+            }
+            Err(_) => {
+                self.give_up();
+                Err(Error::new(
+                    Kind::Unknown,
+                    format!("a call of producer {:?} did not come back in {within:?}", self.id),
+                ))
+            }
+        }
+    }
+
+    fn give_up(&mut self) {
+        self.commands = None;
+        self.rotation = Some(Rotation::Watchdog);
+    }
+
+    /// The first reason stands, but for reasons that say more.
+    fn rotate(&mut self, why: Rotation) {
+        if self.rotation.is_none() || matches!(why, Rotation::Fenced) {
+            self.rotation = Some(why);
+        }
+    }
+
+    fn failed(&mut self, error: &Error, why: Rotation) {
+        if self.commands.is_some() {
+            self.rotate(match error.kind() {
+                Kind::Fenced => Rotation::Fenced,
+                _ => why,
+            });
+        }
+    }
+
+    /// Marks the transaction as one that a cancelled caller leaves in an unknown state; undone after the call.
+    fn enter(&mut self) -> Option<Rotation> {
+        let before = self.rotation;
+        self.rotation = before.or(Some(Rotation::Unknown));
+        before
+    }
+
+    fn leave(&mut self, before: Option<Rotation>) {
+        if self.commands.is_some() {
+            self.rotation = before;
+        }
+    }
+}
+
+#[async_trait]
+impl Producer for KafkaProducer {
+    fn transactional_id(&self) -> &str {
+        &self.id
+    }
+
+    async fn begin(&mut self) -> Result<()> {
+        if let Some(why) = self.must_rotate() {
+            return Err(Error::new(
+                Kind::Conflict,
+                format!("producer {:?} must be rotated: {why}", self.id),
+            ));
+        }
+        let before = self.enter();
+        let begun = self.call(self.timeout, Command::Begin).await?;
+        self.leave(before);
+        self.commit_tried = false;
+        begun.inspect_err(|error| self.failed(error, Rotation::Unknown))
+    }
+
+    async fn send(&mut self, records: Vec<Record>) -> Result<()> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let before = self.enter();
+        let sent = self
+            .call(self.timeout, |reply| Command::Send(records, reply))
+            .await?;
+        self.leave(before);
+        sent
+    }
+
+    async fn acknowledged(&mut self) -> Result<Vec<Refusal>> {
+        let until = Instant::now() + self.delivery_timeout + WATCHDOG_GRACE;
+        let mut purge_at = None;
+        let mut purged = false;
+        loop {
+            let (outstanding, bad) = self.deliveries.outstanding();
+            if outstanding == 0 {
+                break;
+            }
+            let now = Instant::now();
+            if now >= until {
+                self.rotate(Rotation::Unknown);
+                return Err(Error::new(
+                    Kind::Timeout,
+                    format!(
+                        "{outstanding} records of producer {:?} are not acknowledged",
+                        self.id
+                    ),
+                ));
+            }
+            let mut next = until;
+            if bad && !purged {
+                // Once a record is refused librdkafka may hold back the others until the transaction is aborted.
+                let at = *purge_at.get_or_insert(now + AFTER_REFUSAL);
+                if now >= at {
+                    self.call(self.timeout, Command::Purge).await?;
+                    purged = true;
+                    continue;
+                }
+                next = at;
+            }
+            self.deliveries.changed(next.saturating_duration_since(now)).await;
+        }
+        let settled = self.deliveries.settled();
+        if settled.refused_batches > 1 && !self.single {
+            self.singles
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(self.id.clone());
+            return Err(Error::new(
+                Kind::Unavailable,
+                format!(
+                    "a batch of producer {:?} was too large; the next one sends records alone to find which",
+                    self.id
+                ),
+            ));
+        }
+        match settled.failure {
+            Some(error) if settled.refusals.is_empty() => {
+                if error.kind() == Kind::Fenced {
+                    self.rotate(Rotation::Fenced);
+                }
+                Err(error)
+            }
+            _ => Ok(settled.refusals),
+        }
+    }
+
+    async fn send_offsets(&mut self, offsets: &[PartitionOffset], group: GroupMetadata) -> Result<()> {
+        let group = group
+            .0
+            .downcast::<ConsumerGroupMetadata>()
+            .map_err(|_| Error::new(Kind::Config, "group metadata of another log"))?;
+        let before = self.enter();
+        let offsets = offsets.to_vec();
+        let Timed { result, took } = self
+            .call(self.timeout, |reply| Command::Offsets(offsets, group, reply))
+            .await?;
+        self.leave(before);
+        match &result {
+            Ok(()) if took >= self.slow => self.rotate(Rotation::SlowOffsets),
+            Ok(()) => {}
+            Err(error) => self.failed(error, Rotation::OffsetsFailed),
+        }
+        result
+    }
+
+    async fn commit(&mut self) -> Commit {
+        match self.rotation {
+            None | Some(Rotation::SlowOffsets) => {}
+            Some(why @ (Rotation::OffsetsFailed | Rotation::Aborted)) => {
+                return Commit::Aborted(Error::new(Kind::Conflict, format!("not committed: {why}")));
+            }
+            Some(why) => {
+                return Commit::Unknown(Error::new(Kind::Unknown, format!("not committed now: {why}")));
+            }
+        }
+        let before = self.enter();
+        self.commit_tried = true;
+        // Twice the time: the drain and the call have one each.
+        let answer = self.call(self.timeout * 2, Command::Commit).await;
+        self.leave(before);
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => return Commit::Unknown(error),
+        };
+        match answer.result {
+            Ok(true) => {
+                if answer.took >= self.slow {
+                    self.rotate(Rotation::SlowCommit);
+                }
+                Commit::Committed
+            }
+            Ok(false) => {
+                self.commit_tried = false;
+                self.rotate(Rotation::Aborted);
+                Commit::Aborted(Error::new(
+                    Kind::Conflict,
+                    format!("records of producer {:?} are not acknowledged", self.id),
+                ))
+            }
+            Err(error) => {
+                self.failed(&error, Rotation::Unknown);
+                Commit::Unknown(error)
+            }
+        }
+    }
+
+    async fn abort(&mut self) {
+        let reuse = failpoint::left_out(Variant::NoRotation);
+        if !reuse {
+            self.rotate(Rotation::Aborted);
+        }
+        // After a failed commit an abort could undo what the coordinator is about to complete.
+        if self.commit_tried || self.commands.is_none() || self.rotation == Some(Rotation::Fenced) {
+            return;
+        }
+        let result = self.call(self.timeout, Command::Abort).await;
+        if let Ok(Err(error)) | Err(error) = result {
+            tracing::debug!(target: "tidelock::kafka", id = self.id, %error, "abort");
+        }
+    }
+
+    fn must_rotate(&self) -> Option<Rotation> {
+        self.rotation
+    }
+}

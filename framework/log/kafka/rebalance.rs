@@ -1,0 +1,159 @@
+//! What happens when the group moves partitions. Runs on the consumer's thread, inside its poll.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientContext, Offset, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol},
+    error::{KafkaError, KafkaResult},
+    types::{RDKafkaErrorCode, RDKafkaRespErr},
+};
+
+use super::{assignments::Assignments, bell::Bell, logging, outlet::Outlet};
+use crate::log::{Assignment, ConsumerEvent, Handback};
+
+/// How often a wait for a handback looks whether the assignment was lost meanwhile.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The state that the thread, its callbacks and the async side share.
+pub(super) struct Shared {
+    pub(super) assignments: Assignments,
+    pub(super) bell: Bell,
+    pub(super) outlet: Outlet,
+    /// A callback ran during a poll, so that its empty answer does not mean that the queue is empty.
+    pub(super) called: AtomicBool,
+    /// How long a rebalance waits for a handback.
+    pub(super) patience: Duration,
+}
+
+/// Where librdkafka reports to.
+pub(super) struct Context(pub(super) Arc<Shared>);
+
+impl Context {
+    fn assigned(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
+        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        // The end is an offset that never errs and delivers nothing that was there before; `start` seeks.
+        let assigned = list
+            .set_all_offsets(Offset::End)
+            .and_then(|()| match cooperative {
+                true => consumer.incremental_assign(list),
+                false => consumer.assign(list),
+            })
+            .and_then(|()| match list.count() {
+                0 => Ok(()),
+                _ => consumer.pause(list),
+            });
+        if let Err(error) = assigned {
+            tracing::error!(target: "tidelock::kafka", %error, "assignment cannot be taken");
+        }
+        let assignments = {
+            let mut held = self.0.assignments.lock();
+            list.elements()
+                .iter()
+                .map(|each| held.assign(each.topic(), each.partition()))
+                .collect()
+        };
+        self.0.outlet.send(ConsumerEvent::Assigned(assignments));
+    }
+
+    /// The epochs end before librdkafka is told that the partitions are given back: until then it does not join again,
+    /// so nobody else can be assigned them while an epoch is current (unless the group expelled us: `lost`).
+    fn revoked(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
+        let lost = consumer.assignment_lost();
+        let revoked = {
+            let mut held = self.0.assignments.lock();
+            let elements = list.elements();
+            let revoked = held.among(elements.iter().map(|each| (each.topic(), each.partition())));
+            if lost {
+                held.end(&revoked);
+            }
+            revoked
+        };
+        if !revoked.is_empty() {
+            self.hand_over(consumer, &revoked, lost);
+        }
+        self.0.assignments.lock().end(&revoked);
+        let unassigned = match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+            _ => consumer.unassign(),
+        };
+        if let Err(error) = unassigned {
+            tracing::error!(target: "tidelock::kafka", %error, "assignment cannot be given back");
+        }
+    }
+
+    fn hand_over(&self, consumer: &BaseConsumer<Self>, revoked: &[Assignment], lost: bool) {
+        let (held, returned) = mpsc::channel();
+        self.0.outlet.send(ConsumerEvent::Revoked {
+            partitions: revoked.to_vec(),
+            lost,
+            handback: Handback(held),
+        });
+        let until = Instant::now() + self.0.patience;
+        let mut known_lost = lost;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match returned.recv_timeout(left.min(LOOK)) {
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => {
+                    tracing::warn!(
+                        target: "tidelock::kafka",
+                        partitions = revoked.len(),
+                        patience = ?self.0.patience,
+                        "revoked partitions were not handed back in time"
+                    );
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    if !known_lost && consumer.assignment_lost() {
+                        known_lost = true;
+                        self.0.assignments.lock().end(revoked);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.0.called.store(true, Ordering::Relaxed);
+        logging::line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.called.store(true, Ordering::Relaxed);
+        logging::error(&error, reason);
+    }
+
+    fn stats_raw(&self, _: &[u8]) {
+        self.0.called.store(true, Ordering::Relaxed);
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        self.0.called.store(true, Ordering::Relaxed);
+        match error {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assigned(consumer, list),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => self.revoked(consumer, list),
+            other => {
+                let code = RDKafkaErrorCode::from(other);
+                tracing::error!(target: "tidelock::kafka", %code, "rebalance failed");
+                self.0.assignments.lock().end_all();
+            }
+        }
+    }
+
+    fn commit_callback(&self, _: KafkaResult<()>, _: &TopicPartitionList) {
+        self.0.called.store(true, Ordering::Relaxed);
+    }
+}
