@@ -35,6 +35,7 @@ use crate::{
     handler::Handler,
     health::{Health, State},
     log::{Assignment, Cleanup, Consumer, ConsumerEvent, Log, Received, Subscription, TopicSpec},
+    policy::{Action, action},
 };
 
 /// How long a partition that is taken away may take to see its last transaction decided; whoever gets it next waits
@@ -250,11 +251,12 @@ impl<D: Database> Runner<D> {
                 }
                 Some(ConsumerEvent::Failed(at, failure)) => {
                     error!(processor = name, partition = %at, error = %failure, "the partition cannot be read");
-                    if let Some(partition) = running.remove(&at) {
-                        end([partition].into_iter(), false).await;
+                    end(running.remove(&at).into_iter(), false).await;
+                    if action(failure.kind()) == Action::Recover {
+                        running.insert(at.clone(), self.start(&shared, at));
+                    } else {
+                        self.health.set(&format!("{name} {at}"), State::Failed(failure.to_string()));
                     }
-                    self.health
-                        .set(&format!("{name} {at}"), State::Failed(failure.to_string()));
                 }
                 Some(ConsumerEvent::Fatal(failure)) => break Err(failure),
                 None if closing => break Ok(()),

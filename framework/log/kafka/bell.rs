@@ -14,7 +14,7 @@ use crate::{error::Result, log::Assignment};
 pub(super) struct Start {
     pub(super) assignment: Assignment,
     pub(super) offset: i64,
-    pub(super) reply: oneshot::Sender<Result<()>>,
+    pub(super) reply: oneshot::Sender<Result<u64>>,
 }
 
 /// Rung by librdkafka's threads when a queue gets its first element, by callers, and by the reader of the events.

@@ -159,7 +159,7 @@ impl Consumer for KafkaConsumer {
         Ok(answer)
     }
 
-    async fn start(&self, assignment: &Assignment, offset: i64) -> Result<()> {
+    async fn start(&self, assignment: &Assignment, offset: i64) -> Result<u64> {
         self.shared.assignments.lock().require(assignment)?;
         let (reply, answer) = oneshot::channel();
         let start = Start {

@@ -11,7 +11,7 @@ use rdkafka::{
 
 use super::{fault, outlet::record_weight, rebalance::Context, received::received};
 use crate::{
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     log::{Assignment, Received},
 };
 
@@ -19,6 +19,8 @@ use crate::{
 const CHUNK: (usize, usize) = (500, 1 << 20);
 
 pub(super) struct Flow {
+    /// Tells its records from those of an earlier flow of the same assignment.
+    pub(super) number: u64,
     pub(super) assignment: Assignment,
     pub(super) queue: PartitionQueue<Context>,
     /// The next offset to pass on: librdkafka may fetch again what a pause had overtaken.
@@ -54,10 +56,13 @@ impl Flow {
                     )));
                 }
                 Err(error) if error.rdkafka_error_code().is_some_and(ends_a_partition) => {
-                    return Err(Stop::Partition(fault::failed(
-                        format!("{} cannot be read from {}", self.assignment, self.next),
-                        error,
-                    )));
+                    // Trying again would not help, unless the settings are to blame: an operator compares.
+                    let kind = match fault::kind(&error) {
+                        Kind::Config => Kind::Config,
+                        _ => Kind::Identity,
+                    };
+                    let text = format!("{} cannot be read from {}", self.assignment, self.next);
+                    return Err(Stop::Partition(Error::caused(kind, text, error)));
                 }
                 Err(error) => {
                     tracing::debug!(target: "tidelock::kafka", partition = %self.assignment, %error, "consumer");
@@ -65,12 +70,6 @@ impl Flow {
             }
         }
         Ok(true)
-    }
-
-    /// Takes a record that came past the queue.
-    pub(super) fn take(&mut self, message: &BorrowedMessage<'_>, records: &mut Vec<Received>) -> Result<()> {
-        self.next = read(&self.assignment, self.next, message, records)?;
-        Ok(())
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) fn record_weight(record: &Received) -> usize {
 
 fn weight(event: &ConsumerEvent) -> usize {
     match event {
-        ConsumerEvent::Records(_, records) => records.iter().map(record_weight).sum(),
+        ConsumerEvent::Records { records, .. } => records.iter().map(record_weight).sum(),
         _ => 0,
     }
 }

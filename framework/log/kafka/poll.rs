@@ -47,6 +47,8 @@ pub(super) struct Loop {
     flows: BTreeMap<u64, Flow>,
     ready: VecDeque<u64>,
     starts: Vec<(Start, Instant)>,
+    /// The number of the last flow that was started.
+    flow: u64,
     dead: bool,
 }
 
@@ -59,6 +61,7 @@ impl Loop {
             flows: BTreeMap::new(),
             ready: VecDeque::new(),
             starts: Vec::new(),
+            flow: 0,
             dead: false,
         }
     }
@@ -119,19 +122,16 @@ impl Loop {
         }
     }
 
-    /// A record outside of the queue of its partition: of a partition that is not started, so nobody misses it.
+    /// A record outside of the queue of its partition. Nobody misses one of a partition that is not started; one of a
+    /// started partition may have overtaken others, so that the partition has to start over.
     fn stray(&mut self, message: &BorrowedMessage<'_>) {
-        let flow = self.flows.values_mut().find(|flow| {
+        let flow = self.flows.values().find(|flow| {
             flow.assignment.partition == message.partition() && *flow.assignment.topic == *message.topic()
         });
         if let Some(flow) = flow {
-            let mut records = Vec::new();
-            let passed = flow.take(message, &mut records);
-            let assignment = flow.assignment.clone();
-            self.send(&assignment, records);
-            if let Err(error) = passed {
-                self.fail(&assignment, error);
-            }
+            let (assignment, offset) = (flow.assignment.clone(), message.offset());
+            let text = format!("{assignment}: record {offset} came past its queue");
+            self.fail(&assignment, Error::new(Kind::Unavailable, text));
         }
     }
 
@@ -168,7 +168,7 @@ impl Loop {
         }
     }
 
-    fn start(&mut self, assignment: &Assignment, offset: i64) -> Result<()> {
+    fn start(&mut self, assignment: &Assignment, offset: i64) -> Result<u64> {
         let not_yet = |error: KafkaError| {
             Error::caused(
                 Kind::Unavailable,
@@ -208,14 +208,16 @@ impl Loop {
             self.consumer.resume(&list).map_err(not_yet)?;
             held.set_started(assignment, true);
         }
+        self.flow += 1;
         let flow = Flow {
+            number: self.flow,
             assignment: assignment.clone(),
             queue,
             next: offset,
         };
         self.flows.insert(epoch, flow);
         self.ready.push_back(epoch);
-        Ok(())
+        Ok(self.flow)
     }
 
     fn drain_partitions(&mut self) {
@@ -232,8 +234,8 @@ impl Loop {
             };
             let mut records = Vec::new();
             let outcome = flow.drain(&mut records);
-            let assignment = flow.assignment.clone();
-            self.send(&assignment, records);
+            let (assignment, number) = (flow.assignment.clone(), flow.number);
+            self.send(&assignment, number, records);
             match outcome {
                 Ok(true) => self.ready.push_back(epoch),
                 Ok(false) => {}
@@ -243,11 +245,10 @@ impl Loop {
         }
     }
 
-    fn send(&self, assignment: &Assignment, records: Vec<Received>) {
+    fn send(&self, assignment: &Assignment, flow: u64, records: Vec<Received>) {
         if !records.is_empty() {
-            self.shared
-                .outlet
-                .send(ConsumerEvent::Records(assignment.clone(), records));
+            let assignment = assignment.clone();
+            self.shared.outlet.send(ConsumerEvent::Records { assignment, flow, records });
         }
     }
 
