@@ -30,7 +30,7 @@ async fn a_start_delivers_exactly_from_its_offset() {
         let mut records = Vec::new();
         while records.last() != Some(&"49".to_owned()) {
             match member.event().await {
-                ConsumerEvent::Records(_, chunk) => records.extend(chunk.iter().map(text)),
+                ConsumerEvent::Records { records: chunk, .. } => records.extend(chunk.iter().map(text)),
                 other => panic!("{other:?}"),
             }
         }
@@ -82,7 +82,7 @@ async fn pauses_and_resumes_neither_lose_nor_repeat() {
     member.consumer.start(&assignment, 0).await.expect("start");
     let (mut next, mut chunks) = (0, 0);
     while next < 20_000 {
-        let ConsumerEvent::Records(_, records) = member.event().await else {
+        let ConsumerEvent::Records { records, .. } = member.event().await else {
             panic!("expected records")
         };
         for record in records {

@@ -49,7 +49,7 @@ async fn figures() {
     member.consumer.start(&assignment, 0).await.expect("start");
     let mut count = 0;
     while count < total {
-        if let ConsumerEvent::Records(_, records) = member.event().await {
+        if let ConsumerEvent::Records { records, .. } = member.event().await {
             count += records.len();
         }
     }
