@@ -261,10 +261,9 @@ impl<D: Database> Partition<D> {
                 Decision::Continue(next) => return Ok(next),
                 Decision::Resend(next) => {
                     hit(Point::P8);
-                    (
-                        next,
-                        codec::decode(&fence.map(|fence| fence.pending).unwrap_or_default())?,
-                    )
+                    let fence = fence.unwrap_or_default();
+                    self.end_transaction_of(&fence.owner).await?;
+                    (next, codec::decode(&fence.pending)?)
                 }
                 Decision::Announce(next) => (next, Vec::new()),
                 Decision::First => {
@@ -314,14 +313,7 @@ impl<D: Database> Partition<D> {
             let committed = match self.shared.consumer.committed(&self.at).await {
                 Ok(committed) => committed,
                 Err(error) if error.kind() == Kind::Timeout => {
-                    let owner = before.map(|fence| fence.owner).unwrap_or_default();
-                    if !owner.is_empty() && owner != self.shared.transactional_id {
-                        info!(
-                            processor = self.name(),
-                            owner, "ending the open transaction of the last owner"
-                        );
-                        drop(self.shared.log.producer(&owner).await?);
-                    }
+                    self.end_transaction_of(&before.unwrap_or_default().owner).await?;
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -330,6 +322,16 @@ impl<D: Database> Partition<D> {
                 return Ok((before, committed));
             }
         }
+    }
+
+    /// The last owner may have died with a transaction open, which holds back readers until its time-out. One that is
+    /// alive is fenced by this too, and just takes a new producer.
+    async fn end_transaction_of(&self, owner: &str) -> Result<()> {
+        if owner.is_empty() || owner == self.shared.transactional_id {
+            return Ok(());
+        }
+        info!(processor = self.name(), owner, "ending the open transaction of the last owner");
+        self.shared.log.producer(owner).await.map(drop)
     }
 
     async fn first_start(&self) -> Result<i64> {
