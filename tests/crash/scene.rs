@@ -240,6 +240,12 @@ impl Scene {
     /// Waits until the group's committed offsets stand at the end of the input, then judges effects and outputs of
     /// messages `1..=to`.
     pub async fn processed(&self, to: i64) -> (Verdict, Verdict) {
+        self.settled().await;
+        self.judge_processed(to).await
+    }
+
+    /// Waits until the group's committed offsets stand at the end of the input.
+    pub async fn settled(&self) {
         let deadline = Instant::now() + WAIT;
         let topic = input_topic(&self.name);
         let ends = {
@@ -268,7 +274,6 @@ impl Scene {
             );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        self.judge_processed(to).await
     }
 
     /// Compares effects and outputs with the inputs, as they are.

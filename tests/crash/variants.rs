@@ -30,7 +30,7 @@ fn judge(verdict: &Verdict, left_out: bool, what: &str) {
 async fn position(left_out: bool) {
     let scene = Scene::new("variant_position").await;
     scene.enqueue(50).await;
-    let mut dying = scene.child("relay").dies_at("R4", 1);
+    let mut dying = scene.child("relay").dies_at("R4", 2);
     if left_out {
         dying = dying.leaves_out("position-outside");
     }
@@ -73,7 +73,8 @@ async fn flush(left_out: bool) {
         .unwrap();
     scene.enqueue_on(&mut connection, 9).await.unwrap();
     relay.stands();
-    tokio::task::spawn_blocking(move || {
+    // Kept until the end: its server is asked afterwards.
+    let _lab = tokio::task::spawn_blocking(move || {
         lab.postgres().stop_immediate().unwrap();
         lab.postgres().start().unwrap();
         lab
@@ -118,10 +119,11 @@ async fn metadata(left_out: bool) {
     }
     let zombie = zombie.spawn();
     zombie.stands();
-    let successor = scene.child("processor").spawn();
+    // It does not end the zombie's transaction, so that this rule stands alone.
+    let successor = scene.child("processor").leaves_out("no-owner-fence").spawn();
     zombie.signal(Signal::SIGSTOP);
     tokio::time::sleep(AWAY).await;
-    scene.processed(30).await;
+    scene.settled().await;
     zombie.signal(Signal::SIGCONT);
     tokio::time::sleep(AWAY).await;
     zombie.go_on();
@@ -139,11 +141,8 @@ async fn stable_offsets(left_out: bool) {
     scene.feed(1, 30).await;
     let zombie = long_transaction(&scene).waits_at("P3.commit", 3).spawn();
     zombie.stands();
-    let mut successor = scene.child("processor");
-    if left_out {
-        successor = successor.leaves_out("uncommitted-offset");
-    }
-    let successor = successor.spawn();
+    let rules = if left_out { "no-owner-fence;uncommitted-offset" } else { "no-owner-fence" };
+    let successor = scene.child("processor").leaves_out(rules).spawn();
     zombie.signal(Signal::SIGSTOP);
     tokio::time::sleep(AWAY).await;
     tokio::time::sleep(AWAY).await;
