@@ -8,7 +8,6 @@ use super::{Member, committed, kafka, producer, record, sent, topic, unique};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures, asserts nothing"]
-#[expect(clippy::print_stdout, reason = "figures are for people")]
 async fn figures() {
     let kafka = kafka();
     let topic = topic(&kafka, 1, Cleanup::Any).await;
