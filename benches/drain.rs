@@ -17,7 +17,10 @@ pub(crate) async fn run(bench: &Bench, rows: usize) {
         let topic = format!("drain.{round}");
         witness::create_topic(&bench.lab.kafka_url(), &topic, PARTITIONS, &[]).await;
         fill(&postgres, &topic, rows, bench.payload).await;
-        let pipeline = Pipeline::builder(bench.kafka(), postgres.clone()).relay(RelayConfig::new("drain")).build().unwrap();
+        let pipeline = Pipeline::builder(bench.kafka(), postgres.clone())
+            .relay(RelayConfig::new("drain"))
+            .build()
+            .unwrap();
         pipeline.start().await.unwrap();
         pipeline.ready().await;
         let started = Instant::now();
@@ -35,13 +38,18 @@ pub(crate) async fn run(bench: &Bench, rows: usize) {
         witness::create_topic(&bench.lab.kafka_url(), &topic, PARTITIONS, &[]).await;
         let (kafka, payload) = (bench.lab.kafka_url(), vec![b'x'; bench.payload]);
         let name = topic.clone();
-        let took =
-            tokio::task::spawn_blocking(move || limits::producer(&kafka, &name, rows, PER_TRANSACTION, &payload)).await;
+        let took = tokio::task::spawn_blocking(move || {
+            limits::producer(&kafka, &name, rows, PER_TRANSACTION, &payload)
+        })
+        .await;
         limit.push(rows as f64 / took.unwrap().as_secs_f64());
     }
     report("relay, outbox to committed and deleted", &relayed);
     report("transactional producer fed from memory", &limit);
-    println!("share of the limit: {:.0} %", 100.0 * median(relayed) / median(limit));
+    println!(
+        "share of the limit: {:.0} %",
+        100.0 * median(relayed) / median(limit)
+    );
 }
 
 async fn fill(postgres: &tidelock::database::postgres::Postgres, topic: &str, rows: usize, payload: usize) {
@@ -60,14 +68,22 @@ async fn fill(postgres: &tidelock::database::postgres::Postgres, topic: &str, ro
         .await
         .unwrap();
     }
-    sqlx::query("ANALYZE tidelock.outbox").execute(postgres.pool()).await.unwrap();
+    sqlx::query("ANALYZE tidelock.outbox")
+        .execute(postgres.pool())
+        .await
+        .unwrap();
 }
 
 async fn outbox(postgres: &tidelock::database::postgres::Postgres) -> i64 {
-    sqlx::query_scalar("SELECT count(*) FROM tidelock.outbox").fetch_one(postgres.pool()).await.unwrap()
+    sqlx::query_scalar("SELECT count(*) FROM tidelock.outbox")
+        .fetch_one(postgres.pool())
+        .await
+        .unwrap()
 }
 
 async fn count(bench: &Bench, topic: &str) -> usize {
     let (kafka, topic) = (bench.lab.kafka_url(), topic.to_owned());
-    tokio::task::spawn_blocking(move || witness::committed(&kafka, &topic).len()).await.unwrap()
+    tokio::task::spawn_blocking(move || witness::committed(&kafka, &topic).len())
+        .await
+        .unwrap()
 }

@@ -17,7 +17,10 @@ const WRITERS: u32 = 8;
 pub(crate) async fn run(bench: &Bench, rate: u32, length: Duration) {
     let postgres = bench.postgres().await;
     witness::create_topic(&bench.lab.kafka_url(), TOPIC, 6, &[]).await;
-    let pipeline = Pipeline::builder(bench.kafka(), postgres.clone()).relay(RelayConfig::new("latency")).build().unwrap();
+    let pipeline = Pipeline::builder(bench.kafka(), postgres.clone())
+        .relay(RelayConfig::new("latency"))
+        .build()
+        .unwrap();
     pipeline.start().await.unwrap();
     pipeline.ready().await;
     let (sender, receiver) = mpsc::channel();
@@ -62,7 +65,8 @@ pub(crate) async fn run(bench: &Bench, rate: u32, length: Duration) {
     let mut waits: Vec<f64> = Vec::with_capacity(written);
     let warm_up = written / 10;
     for n in 0..written {
-        let (payload, received): (Vec<u8>, SystemTime) = receiver.recv_timeout(Duration::from_secs(20)).unwrap();
+        let (payload, received): (Vec<u8>, SystemTime) =
+            receiver.recv_timeout(Duration::from_secs(20)).unwrap();
         let text = String::from_utf8(payload).unwrap();
         let micros: u64 = text.split(' ').next().unwrap().parse().unwrap();
         let sent = UNIX_EPOCH + Duration::from_micros(micros);
@@ -75,6 +79,10 @@ pub(crate) async fn run(bench: &Bench, rate: u32, length: Duration) {
     let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize];
     println!(
         "{written} messages at {rate}/s ({} writes begun over 100 ms late): p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
-        late.load(Ordering::Relaxed), at(0.5), at(0.9), at(0.99), at(1.0)
+        late.load(Ordering::Relaxed),
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(1.0)
     );
 }

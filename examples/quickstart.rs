@@ -7,21 +7,30 @@ use serde::{Deserialize, Serialize};
 use tidelock::prelude::*;
 
 #[derive(Serialize, Deserialize)]
-struct OrderPlaced { order: i64, sku: String }
+struct OrderPlaced {
+    order: i64,
+    sku: String,
+}
 
 impl Event for OrderPlaced {
     const TYPE: &'static str = "OrderPlaced";
     const TOPIC: &'static str = "quickstart.orders";
-    fn key(&self) -> Key { self.order.into() }
+    fn key(&self) -> Key {
+        self.order.into()
+    }
 }
 
 #[derive(Serialize, Deserialize)]
-struct StockReserved { order: i64 }
+struct StockReserved {
+    order: i64,
+}
 
 impl Event for StockReserved {
     const TYPE: &'static str = "StockReserved";
     const TOPIC: &'static str = "quickstart.stock";
-    fn key(&self) -> Key { self.order.into() }
+    fn key(&self) -> Key {
+        self.order.into()
+    }
 }
 
 struct Reserve;
@@ -30,11 +39,19 @@ struct Reserve;
 impl Handler<Postgres> for Reserve {
     type Event = OrderPlaced;
 
-    async fn handle(&self, message: &Message<OrderPlaced>, context: &mut Context<'_, Postgres>) -> Result<Outcome, BoxError> {
+    async fn handle(
+        &self,
+        message: &Message<OrderPlaced>,
+        context: &mut Context<'_, Postgres>,
+    ) -> Result<Outcome, BoxError> {
         sqlx::query("INSERT INTO reserved (order_id, sku) VALUES ($1, $2)")
-            .bind(message.event.order).bind(&message.event.sku)
-            .execute(context.connection()).await?;
-        context.emit(&StockReserved { order: message.event.order })?;
+            .bind(message.event.order)
+            .bind(&message.event.sku)
+            .execute(context.connection())
+            .await?;
+        context.emit(&StockReserved {
+            order: message.event.order,
+        })?;
         Ok(Outcome::Done)
     }
 }
@@ -44,7 +61,9 @@ async fn main() -> Result<(), BoxError> {
     let settings = Settings::from_env("TIDELOCK_")?; // TIDELOCK_KAFKA_BROKERS, TIDELOCK_DATABASE_URL, ...
     let database = Postgres::connect(settings.database).await?;
     database.migrate().await?;
-    sqlx::query("CREATE TABLE IF NOT EXISTS reserved (order_id bigint, sku text)").execute(database.pool()).await?;
+    sqlx::query("CREATE TABLE IF NOT EXISTS reserved (order_id bigint, sku text)")
+        .execute(database.pool())
+        .await?;
 
     let pipeline = Pipeline::builder(Kafka::new(settings.kafka)?, database.clone())
         .relay(RelayConfig::new("quickstart"))
@@ -54,14 +73,25 @@ async fn main() -> Result<(), BoxError> {
     pipeline.ready().await;
 
     let mut transaction = database.pool().begin().await?; // your business transaction
-    let id = database.outbox().enqueue(&mut transaction, &OrderPlaced { order: 1, sku: "tide-1".into() }).await?;
+    let id = database
+        .outbox()
+        .enqueue(
+            &mut transaction,
+            &OrderPlaced {
+                order: 1,
+                sku: "tide-1".into(),
+            },
+        )
+        .await?;
     transaction.commit().await?;
     println!("enqueued {id}");
     // README ends
 
     let reserved = async {
         loop {
-            let count: i64 = sqlx::query_scalar("SELECT count(*) FROM reserved").fetch_one(database.pool()).await?;
+            let count: i64 = sqlx::query_scalar("SELECT count(*) FROM reserved")
+                .fetch_one(database.pool())
+                .await?;
             if count > 0 {
                 return Ok::<i64, sqlx::Error>(count);
             }

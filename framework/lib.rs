@@ -45,6 +45,7 @@ pub mod handler;
 pub mod health;
 pub mod log;
 pub mod message;
+pub mod outbox;
 pub mod pipeline;
 pub mod policy;
 pub mod prelude;

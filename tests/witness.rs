@@ -226,16 +226,24 @@ pub fn offsets(kafka: &str, group: &str, topic: &str) -> Vec<Option<i64>> {
 }
 
 /// Sends on what is committed from now on, with the time of receipt, until nobody listens.
-pub fn follow(kafka: &str, topic: &str, receiver: &std::sync::mpsc::Sender<(Vec<u8>, std::time::SystemTime)>) {
+pub fn follow(
+    kafka: &str,
+    topic: &str,
+    receiver: &std::sync::mpsc::Sender<(Vec<u8>, std::time::SystemTime)>,
+) {
     let consumer = consumer(kafka, "read_committed");
     let mut list = TopicPartitionList::new();
     for partition in 0..partitions(&consumer, topic) {
-        list.add_partition_offset(topic, partition, Offset::Beginning).expect("a partition");
+        list.add_partition_offset(topic, partition, Offset::Beginning)
+            .expect("a partition");
     }
     consumer.assign(&list).expect("assign");
     loop {
         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
-            let received = (message.payload().unwrap_or_default().to_vec(), std::time::SystemTime::now());
+            let received = (
+                message.payload().unwrap_or_default().to_vec(),
+                std::time::SystemTime::now(),
+            );
             if receiver.send(received).is_err() {
                 return;
             }

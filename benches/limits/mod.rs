@@ -7,9 +7,7 @@ use rdkafka::{
     message::DeliveryResult,
     producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
 };
-use std::sync::{
-    Arc, Condvar, Mutex,
-};
+use std::sync::{Arc, Condvar, Mutex};
 
 /// Counts acknowledgements, as a hand-written loop would.
 #[derive(Clone, Default)]
@@ -28,7 +26,13 @@ impl ProducerContext for Count {
 }
 
 /// Sends `count` records from memory in transactions of `per_transaction`; answers how long it took.
-pub(crate) fn producer(kafka: &str, topic: &str, count: usize, per_transaction: usize, payload: &[u8]) -> Duration {
+pub(crate) fn producer(
+    kafka: &str,
+    topic: &str,
+    count: usize,
+    per_transaction: usize,
+    payload: &[u8],
+) -> Duration {
     let acks = Count::default();
     let producer: ThreadedProducer<Count> = ClientConfig::new()
         .set("bootstrap.servers", kafka)
@@ -45,11 +49,16 @@ pub(crate) fn producer(kafka: &str, topic: &str, count: usize, per_transaction: 
         producer.begin_transaction().unwrap();
         for n in sent..(sent + per_transaction).min(count) {
             let key = format!("key-{}", n % 10_000);
-            producer.send(BaseRecord::to(topic).key(&key).payload(payload)).map_err(|(error, _)| error).unwrap();
+            producer
+                .send(BaseRecord::to(topic).key(&key).payload(payload))
+                .map_err(|(error, _)| error)
+                .unwrap();
         }
         sent = (sent + per_transaction).min(count);
         let (done, changed) = &*acks.0;
-        let done = changed.wait_while(done.lock().unwrap(), |done| *done < sent).unwrap();
+        let done = changed
+            .wait_while(done.lock().unwrap(), |done| *done < sent)
+            .unwrap();
         drop(done);
         while producer.in_flight_count() > 0 {
             std::thread::yield_now();

@@ -106,7 +106,7 @@ pub trait Database: Clone + Send + Sync + 'static {
     async fn clean_inbox(&self, group: &str, age: Duration) -> Result<u64>;
 }
 
-/// An open database transaction. Dropping it rolls back; the connection is then closed, not reused.
+/// An open database transaction. Dropping it rolls back.
 #[async_trait]
 pub trait Unit: Send {
     /// The native connection.

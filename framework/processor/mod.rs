@@ -255,7 +255,8 @@ impl<D: Database> Runner<D> {
                     if action(failure.kind()) == Action::Recover {
                         running.insert(at.clone(), self.start(&shared, at));
                     } else {
-                        self.health.set(&format!("{name} {at}"), State::Failed(failure.to_string()));
+                        self.health
+                            .set(&format!("{name} {at}"), State::Failed(failure.to_string()));
                     }
                 }
                 Some(ConsumerEvent::Fatal(failure)) => break Err(failure),

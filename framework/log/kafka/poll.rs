@@ -248,7 +248,11 @@ impl Loop {
     fn send(&self, assignment: &Assignment, flow: u64, records: Vec<Received>) {
         if !records.is_empty() {
             let assignment = assignment.clone();
-            self.shared.outlet.send(ConsumerEvent::Records { assignment, flow, records });
+            self.shared.outlet.send(ConsumerEvent::Records {
+                assignment,
+                flow,
+                records,
+            });
         }
     }
 

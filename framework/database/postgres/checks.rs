@@ -1,0 +1,52 @@
+//! What a database must be like before a relay may trust it.
+
+use sqlx::Row;
+
+use super::{Postgres, fault::failed};
+use crate::{config::Problems, error::Result};
+
+/// Each row is a finding, as a sentence.
+const CHECKS: &str = "
+SELECT 'the server is a standby; the outbox is read on the primary' WHERE pg_is_in_recovery()
+UNION ALL
+SELECT format('%s = off, a crash of the server could lose what was published', name)
+  FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'
+UNION ALL
+SELECT format('table %s is not permanent (persistence %s)', c.oid::regclass, c.relpersistence)
+  FROM pg_class c WHERE c.oid = 'tidelock.outbox'::regclass AND c.relpersistence <> 'p'
+UNION ALL
+SELECT 'row-level security hides rows of tidelock.outbox from this role' WHERE row_security_active('tidelock.outbox')
+UNION ALL
+SELECT format('sequence of tidelock.outbox has cache %s, increment %s, cycle %s; expected 1, more than 0, false',
+              seqcache, seqincrement, seqcycle)
+  FROM pg_sequence WHERE seqrelid = pg_get_serial_sequence('tidelock.outbox', 'seq')::regclass
+   AND (seqcache <> 1 OR seqincrement <= 0 OR seqcycle)
+UNION ALL
+SELECT format('column %s of tidelock.outbox has lost its default', attname)
+  FROM pg_attribute WHERE attrelid = 'tidelock.outbox'::regclass
+   AND (attname = 'xid' AND NOT atthasdef OR attname = 'seq' AND attidentity = '')
+UNION ALL
+SELECT 'constraint outbox_xid_own of tidelock.outbox is gone'
+ WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'tidelock.outbox'::regclass AND conname = 'outbox_xid_own')
+UNION ALL
+SELECT format('tidelock.outbox has no valid index on %s', a.attname)
+  FROM pg_attribute a WHERE a.attrelid = 'tidelock.outbox'::regclass AND a.attname IN ('xid', 'seq')
+   AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = a.attrelid AND i.indisvalid AND i.indkey[0] = a.attnum)
+UNION ALL
+SELECT format('synchronous_commit = %s for the relay, expected on', current_setting('synchronous_commit'))
+ WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')";
+
+impl Postgres {
+    /// All findings at once.
+    pub(super) async fn check_source(&self) -> Result<()> {
+        let rows = sqlx::query(self.sql(CHECKS))
+            .fetch_all(self.control())
+            .await
+            .map_err(failed("check the outbox"))?;
+        let mut problems = Problems::default();
+        for row in rows {
+            problems.add(row.get::<String, _>(0));
+        }
+        problems.into_result()
+    }
+}

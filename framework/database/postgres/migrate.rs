@@ -1,0 +1,98 @@
+//! Creates and upgrades the framework's own tables.
+
+use sqlx::{Connection, PgConnection, Row};
+use tracing::info;
+
+use super::{Postgres, fault, in_schema};
+use crate::error::{Error, Kind, Result};
+
+/// In order; the place is the version, from 1. Never changed once released.
+const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/postgres/0001_core.sql")];
+const OLDEST_SERVER: i32 = 130_000;
+
+impl Postgres {
+    /// Creates or upgrades the framework's schema; any number of instances may do so at the same time.
+    ///
+    /// # Errors
+    /// Kind `Config` for a server older than 13, or a schema that a newer version of the framework has upgraded.
+    pub async fn migrate(&self) -> Result<()> {
+        let mut connection = self.0.pool.acquire().await.map_err(fault::failed("migrate"))?;
+        let schema = &self.0.schema;
+        let mut transaction = connection.begin().await.map_err(fault::failed("migrate"))?;
+        let outcome = migrate(&mut transaction, schema).await;
+        match outcome {
+            Ok(applied) => {
+                transaction.commit().await.map_err(fault::failed("migrate"))?;
+                if applied > 0 {
+                    info!(schema, applied, version = MIGRATIONS.len(), "migrated");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let _ = transaction.rollback().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<usize> {
+    let failed = || fault::failed(format!("migrate schema {schema:?}"));
+    let server: i32 = sqlx::query("SELECT current_setting('server_version_num')::int")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed())?
+        .get(0);
+    if server < OLDEST_SERVER {
+        return Err(Error::new(
+            Kind::Config,
+            format!(
+                "the server is PostgreSQL {}, the outbox needs 13 or newer (xid8)",
+                server / 10_000
+            ),
+        ));
+    }
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('tidelock migrate ' || $1, 0))")
+        .bind(schema)
+        .execute(&mut *connection)
+        .await
+        .map_err(failed())?;
+    let prepare = "CREATE SCHEMA IF NOT EXISTS \"tidelock\"; \
+                   CREATE TABLE IF NOT EXISTS tidelock.migration \
+                   (version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())";
+    let prepare = in_schema(prepare, schema).replace("\"tidelock\"", &format!("\"{schema}\""));
+    sqlx::raw_sql(sqlx::AssertSqlSafe(prepare))
+        .execute(&mut *connection)
+        .await
+        .map_err(failed())?;
+    let version = in_schema("SELECT coalesce(max(version), 0) FROM tidelock.migration", schema);
+    let version: i32 = sqlx::query(sqlx::AssertSqlSafe(version))
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed())?
+        .get(0);
+    let version = version as usize;
+    if version > MIGRATIONS.len() {
+        return Err(Error::new(
+            Kind::Config,
+            format!(
+                "schema {schema:?} has version {version}, this program knows up to version {}",
+                MIGRATIONS.len()
+            ),
+        ));
+    }
+    for (number, sql) in MIGRATIONS.iter().enumerate().skip(version) {
+        let sql = in_schema(sql, schema);
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(&mut *connection)
+            .await
+            .map_err(failed())?;
+        let note = in_schema("INSERT INTO tidelock.migration (version) VALUES ($1)", schema);
+        sqlx::query(sqlx::AssertSqlSafe(note))
+            .bind(number as i32 + 1)
+            .execute(&mut *connection)
+            .await
+            .map_err(failed())?;
+    }
+    Ok(MIGRATIONS.len() - version)
+}

@@ -1,0 +1,235 @@
+//! What a relay asks of its database.
+
+use std::{collections::HashSet, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::{
+    Postgres,
+    fault::failed,
+    identity::Identity,
+    position::Place,
+    reader::{PostgresReader, shard_filter, went_back},
+    snapshot::Snapshot,
+};
+use crate::{
+    database::{HeldKey, Quarantined, Released, Shard, Source},
+    error::{Error, Kind, Result},
+};
+
+/// Rows deleted in one statement, so that no lock and no WAL burst is felt by writers.
+const SWEEP_STEP: i64 = 5_000;
+
+/// How to delete a published batch.
+#[derive(Debug)]
+pub enum Published {
+    /// These rows.
+    Rows(Vec<i64>),
+    /// What the snapshot sees between two places: all of it is published by then.
+    Range {
+        /// The first `seq`.
+        first: i64,
+        /// The last `seq`.
+        last: i64,
+        /// The snapshot.
+        snapshot: String,
+        /// Whose rows.
+        shard: Shard,
+    },
+}
+
+#[async_trait]
+impl Source for Postgres {
+    type Reader = PostgresReader;
+    type Published = Published;
+
+    fn hint(&self) -> Arc<Notify> {
+        self.0.hint.clone()
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.check_source().await
+    }
+
+    async fn fix_shards(&self, count: u32) -> Result<()> {
+        let fix = self.sql(
+            "WITH fixed AS (INSERT INTO tidelock.relay (shards) VALUES ($1) ON CONFLICT DO NOTHING RETURNING shards) \
+             SELECT shards FROM fixed UNION ALL SELECT shards FROM tidelock.relay LIMIT 1",
+        );
+        let row = sqlx::query(fix)
+            .bind(count as i32)
+            .fetch_optional(self.control())
+            .await;
+        let fixed: i32 = match row.map_err(failed("read the number of shards"))? {
+            Some(row) => row.get(0),
+            // Another instance inserted the row after this statement's snapshot.
+            None => return self.fix_shards(count).await,
+        };
+        if fixed as u32 != count {
+            return Err(Error::new(
+                Kind::Config,
+                format!(
+                    "the outbox was started with {fixed} shards, config has {count}; the number is fixed"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    async fn started(&self, shard: Shard) -> Result<bool> {
+        let started = self.sql("SELECT EXISTS (SELECT FROM tidelock.relay_shard WHERE shard = $1)");
+        let row = sqlx::query(started)
+            .bind(shard.index as i32)
+            .fetch_one(self.control())
+            .await;
+        Ok(row.map_err(failed("read the state of the shard"))?.get(0))
+    }
+
+    async fn mark_started(&self, shard: Shard) -> Result<()> {
+        let mark = self.sql("INSERT INTO tidelock.relay_shard (shard) VALUES ($1) ON CONFLICT DO NOTHING");
+        sqlx::query(mark)
+            .bind(shard.index as i32)
+            .execute(self.control())
+            .await
+            .map_err(failed("mark the shard started"))?;
+        Ok(())
+    }
+
+    async fn origin(&self) -> Result<Bytes> {
+        Place::origin().encode()
+    }
+
+    async fn reader(&self, shard: Shard, position: &[u8]) -> Result<PostgresReader> {
+        let place = Place::decode(position)?;
+        let options = self.control().connect_options();
+        let mut connection = PgConnection::connect_with(&options)
+            .await
+            .map_err(failed("connect the reader of the outbox"))?;
+        let identity = Identity::read(&mut connection).await?;
+        if let Some(expected) = &place.identity {
+            identity.require(expected)?;
+            require_history(&mut connection, &place).await?;
+        }
+        self.sweep(&mut connection, shard, &place).await?;
+        PostgresReader::open(connection, &self.0.schema, shard, place, identity).await
+    }
+
+    async fn clean(&self, published: Published) -> Result<u64> {
+        let done = match published {
+            Published::Rows(rows) => {
+                let delete = self.sql("DELETE FROM tidelock.outbox WHERE seq = ANY ($1)");
+                sqlx::query(delete).bind(rows).execute(self.control()).await
+            }
+            Published::Range {
+                first,
+                last,
+                snapshot,
+                shard,
+            } => {
+                let delete = self.sql(&format!(
+                    "DELETE FROM tidelock.outbox WHERE seq BETWEEN $1 AND $2 \
+                     AND pg_visible_in_snapshot(xid, (SELECT $3::text::pg_snapshot)){}",
+                    shard_filter(shard)
+                ));
+                sqlx::query(delete)
+                    .bind(first)
+                    .bind(last)
+                    .bind(snapshot)
+                    .execute(self.control())
+                    .await
+            }
+        };
+        Ok(done.map_err(failed("delete published rows"))?.rows_affected())
+    }
+
+    async fn settle_quarantine(&self, shard: Shard, attempt: Option<Uuid>) -> Result<()> {
+        self.settle_attempts(shard, attempt).await
+    }
+
+    async fn propose(&self, _: Shard, attempt: Uuid, refused: &[Quarantined]) -> Result<()> {
+        self.propose_entries(attempt, refused).await
+    }
+
+    async fn held_keys(&self, shard: Shard) -> Result<(HashSet<HeldKey>, bool)> {
+        self.keys_held(shard).await
+    }
+
+    async fn take_released(&self, shard: Shard, attempt: Uuid, limit: usize) -> Result<Vec<Released>> {
+        self.take_entries(shard, attempt, limit).await
+    }
+
+    async fn refuse_released(&self, _: Shard, refused: &[(i64, String)]) -> Result<()> {
+        self.hold_again(refused).await
+    }
+}
+
+impl Postgres {
+    /// Deletes what the position has passed, in steps.
+    async fn sweep(&self, connection: &mut PgConnection, shard: Shard, place: &Place) -> Result<()> {
+        let filter = shard_filter(shard);
+        let passed = self.sql(&format!(
+            "DELETE FROM tidelock.outbox WHERE seq = ANY (ARRAY(SELECT seq FROM tidelock.outbox \
+             WHERE xid < (SELECT pg_snapshot_xmax($1::text::pg_snapshot)) \
+             AND pg_visible_in_snapshot(xid, (SELECT $1::text::pg_snapshot)){filter} LIMIT $2))"
+        ));
+        sweep_on(connection, &passed.0, &place.read, None).await?;
+        if let Some(chunks) = &place.chunks {
+            let passed = self.sql(&format!(
+                "DELETE FROM tidelock.outbox WHERE seq = ANY (ARRAY(SELECT seq FROM tidelock.outbox \
+                 WHERE seq <= $3 AND pg_visible_in_snapshot(xid, (SELECT $1::text::pg_snapshot)){filter} LIMIT $2))"
+            ));
+            sweep_on(connection, &passed.0, &chunks.until, Some(chunks.last)).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn sweep_on(
+    connection: &mut PgConnection,
+    statement: &str,
+    snapshot: &Snapshot,
+    last: Option<i64>,
+) -> Result<()> {
+    let snapshot = snapshot.to_string();
+    loop {
+        let mut query = sqlx::query(AssertSqlSafe(statement.to_owned()))
+            .bind(&snapshot)
+            .bind(SWEEP_STEP);
+        if let Some(last) = last {
+            query = query.bind(last);
+        }
+        let swept = query
+            .execute(&mut *connection)
+            .await
+            .map_err(failed("delete published rows"))?;
+        if swept.rows_affected() < SWEEP_STEP as u64 {
+            return Ok(());
+        }
+    }
+}
+
+/// The same server, on the same timeline, may still have been put back to an older state.
+async fn require_history(connection: &mut PgConnection, place: &Place) -> Result<()> {
+    let row = sqlx::query(
+        "SELECT pg_current_wal_flush_lsn() >= '0/0'::pg_lsn + $1::bigint::numeric, pg_current_snapshot()::text",
+    )
+    .bind(place.wal as i64)
+    .fetch_one(connection)
+    .await
+    .map_err(failed("read the state of the database"))?;
+    if !row.get::<bool, _>(0) {
+        return Err(Error::new(
+            Kind::Identity,
+            "the database has less WAL than the position was written after: it was restored from an older state",
+        ));
+    }
+    let now: Snapshot = row.get::<String, _>(1).parse()?;
+    match now.xmax < place.newest().xmax {
+        true => Err(went_back(place.newest().xmax, now.xmax)),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,118 @@
+//! What a processor asks of its database: fence rows and the inbox.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sqlx::{AssertSqlSafe, Row};
+
+use super::{Postgres, PostgresUnit, fault::failed};
+use crate::{
+    database::{Database, Fence, FenceKey, FirstStart, Quarantined},
+    error::Result,
+};
+
+/// Ids forgotten in one statement.
+const CLEAN_STEP: i64 = 10_000;
+
+#[async_trait]
+impl Database for Postgres {
+    type Connection = sqlx::PgConnection;
+    type Unit = PostgresUnit;
+
+    async fn fence(&self, key: &FenceKey) -> Result<Option<Fence>> {
+        let fence = self.sql(
+            "SELECT next_offset, pending_from, pending, owner FROM tidelock.fence \
+             WHERE \"group\" = $1 AND topic = $2 AND partition = $3",
+        );
+        let row = sqlx::query(fence)
+            .bind(&*key.group)
+            .bind(&*key.topic)
+            .bind(key.partition)
+            .fetch_optional(self.control())
+            .await
+            .map_err(failed("read the fence"))?;
+        Ok(row.map(|row| Fence {
+            next_offset: row.get(0),
+            pending_from: row.get(1),
+            pending: row.get::<Vec<u8>, _>(2).into(),
+            owner: row.get(3),
+        }))
+    }
+
+    async fn first_start(&self, key: &FenceKey, partitions: i32) -> Result<FirstStart> {
+        let first = self.sql(
+            "INSERT INTO tidelock.consumer_topic AS c (\"group\", topic, partitions) VALUES ($1, $2, $3) \
+             ON CONFLICT (\"group\", topic) DO UPDATE SET partitions = c.partitions \
+             RETURNING c.partitions, $4 = ANY (c.fenced)",
+        );
+        let row = sqlx::query(first)
+            .bind(&*key.group)
+            .bind(&*key.topic)
+            .bind(partitions)
+            .bind(key.partition)
+            .fetch_one(self.control())
+            .await
+            .map_err(failed("record the first start"))?;
+        Ok(FirstStart {
+            partitions: row.get(0),
+            fenced: row.get(1),
+        })
+    }
+
+    async fn insert_fence(&self, key: &FenceKey, next_offset: i64, owner: &str) -> Result<()> {
+        let insert = self.sql(
+            "WITH noted AS (UPDATE tidelock.consumer_topic SET fenced = array_append(fenced, $3) \
+             WHERE \"group\" = $1 AND topic = $2 AND NOT $3 = ANY (fenced)) \
+             INSERT INTO tidelock.fence (\"group\", topic, partition, next_offset, owner) VALUES ($1, $2, $3, $4, $5) \
+             ON CONFLICT DO NOTHING",
+        );
+        sqlx::query(insert)
+            .bind(&*key.group)
+            .bind(&*key.topic)
+            .bind(key.partition)
+            .bind(next_offset)
+            .bind(owner)
+            .execute(self.control())
+            .await
+            .map_err(failed("insert the fence"))?;
+        Ok(())
+    }
+
+    async fn begin(&self) -> Result<PostgresUnit> {
+        PostgresUnit::begin(self).await
+    }
+
+    async fn quarantine_outputs(
+        &self,
+        key: &FenceKey,
+        next_offset: i64,
+        pending: Bytes,
+        refused: &[Quarantined],
+    ) -> Result<bool> {
+        self.move_outputs(key, next_offset, pending, refused).await
+    }
+
+    async fn clean_inbox(&self, group: &str, age: Duration) -> Result<u64> {
+        let clean = self.sql(
+            "DELETE FROM tidelock.inbox WHERE \"group\" = $1 AND message_id = ANY (ARRAY(\
+             SELECT message_id FROM tidelock.inbox WHERE \"group\" = $1 \
+             AND received_at < now() - make_interval(secs => $2) LIMIT $3))",
+        );
+        let mut forgotten = 0;
+        loop {
+            let step = sqlx::query(AssertSqlSafe(clean.0.clone()))
+                .bind(group)
+                .bind(age.as_secs_f64())
+                .bind(CLEAN_STEP)
+                .execute(self.control())
+                .await
+                .map_err(failed("clean the inbox"))?
+                .rows_affected();
+            forgotten += step;
+            if step < CLEAN_STEP as u64 {
+                return Ok(forgotten);
+            }
+        }
+    }
+}

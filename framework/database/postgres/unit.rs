@@ -1,0 +1,154 @@
+//! A handler's database transaction.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use sqlx::{PgConnection, Row, Transaction};
+use uuid::Uuid;
+
+use super::{Postgres, fault};
+use crate::{
+    commit::Commit,
+    database::{Advance, Unit},
+    error::{Error, Kind, Result},
+    failpoint::{Variant, left_out},
+    message::MessageId,
+};
+
+/// An open transaction of a handler batch. Dropped unfinished, it rolls back before its connection is used again.
+pub struct PostgresUnit {
+    database: Postgres,
+    transaction: Transaction<'static, sqlx::Postgres>,
+    /// Set in the transaction, to notice when a handler ended it.
+    mark: String,
+    advanced: bool,
+}
+
+impl PostgresUnit {
+    /// One round trip.
+    pub(super) async fn begin(database: &Postgres) -> Result<Self> {
+        let mark = Uuid::now_v7().simple().to_string();
+        let idle = database.0.idle_in_transaction.as_millis().max(1);
+        let begin = database.sql(&format!(
+            "BEGIN; SET LOCAL idle_in_transaction_session_timeout = {idle}; SET LOCAL tidelock.unit = '{mark}'"
+        ));
+        let transaction = database
+            .0
+            .pool
+            .begin_with(begin)
+            .await
+            .map_err(fault::failed("begin a transaction for handlers"))?;
+        Ok(Self {
+            database: database.clone(),
+            transaction,
+            mark,
+            advanced: false,
+        })
+    }
+
+    /// Whether the handlers' transaction is still the one that was begun.
+    async fn is_intact(&mut self) -> Result<bool> {
+        let mark = self.mark.clone();
+        let intact = self
+            .database
+            .sql("SELECT coalesce(current_setting('tidelock.unit', true) = $1, false)");
+        let row = sqlx::query(intact)
+            .bind(mark)
+            .fetch_one(&mut *self.transaction)
+            .await;
+        Ok(row
+            .map_err(fault::failed("look at the handlers' transaction"))?
+            .get(0))
+    }
+}
+
+#[async_trait]
+impl Unit for PostgresUnit {
+    type Connection = PgConnection;
+
+    fn connection(&mut self) -> &mut PgConnection {
+        &mut self.transaction
+    }
+
+    async fn admit(&mut self, group: &str, ids: &[MessageId]) -> Result<HashSet<MessageId>> {
+        let mut ids: Vec<Uuid> = ids.iter().map(|id| Uuid::from(*id)).collect();
+        // In one order everywhere: two processors must not wait for each other's rows.
+        ids.sort_unstable();
+        let admit = self.database.sql(
+            "INSERT INTO tidelock.inbox (\"group\", message_id) SELECT $1, unnest($2::uuid[]) \
+             ON CONFLICT DO NOTHING RETURNING message_id",
+        );
+        let new = sqlx::query(admit)
+            .bind(group)
+            .bind(&ids)
+            .fetch_all(&mut *self.transaction)
+            .await
+            .map_err(fault::failed("enter message ids into the inbox"))?;
+        let new: HashSet<Uuid> = new.iter().map(|row| row.get(0)).collect();
+        Ok(ids
+            .into_iter()
+            .filter(|id| !new.contains(id))
+            .map(MessageId::from)
+            .collect())
+    }
+
+    async fn advance(&mut self, advance: Advance<'_>) -> Result<bool> {
+        let compare = if left_out(Variant::NoCompare) {
+            ""
+        } else {
+            " AND next_offset = $4"
+        };
+        let update = self.database.sql(&format!(
+            "UPDATE tidelock.fence SET next_offset = $5, pending_from = $4, pending = $6, owner = $7, updated_at = now() \
+             WHERE \"group\" = $1 AND topic = $2 AND partition = $3{compare} \
+             AND current_setting('tidelock.unit', true) = $8"
+        ));
+        let mark = self.mark.clone();
+        let updated = sqlx::query(update)
+            .bind(&*advance.key.group)
+            .bind(&*advance.key.topic)
+            .bind(advance.key.partition)
+            .bind(advance.from)
+            .bind(advance.to)
+            .bind(&*advance.pending)
+            .bind(advance.owner)
+            .bind(mark)
+            .execute(&mut *self.transaction)
+            .await
+            .map_err(fault::failed("advance the fence"))?;
+        if updated.rows_affected() == 1 {
+            self.advanced = true;
+            return Ok(true);
+        }
+        if !self.is_intact().await? {
+            return Err(Error::new(
+                Kind::Handler,
+                "a handler ended the transaction that it was given: COMMIT and ROLLBACK are not allowed there",
+            ));
+        }
+        Ok(false)
+    }
+
+    async fn commit(mut self) -> Commit {
+        // COMMIT of a failed transaction answers with success and rolls back; any other statement tells.
+        if !self.advanced
+            && let Err(error) = self.is_intact().await
+        {
+            return Commit::Aborted(error);
+        }
+        match self.transaction.commit().await {
+            Ok(()) => Commit::Committed,
+            Err(error) if fault::answered(&error) => Commit::Aborted(fault::failed("commit")(error)),
+            Err(error) => Commit::Unknown(Error::caused(
+                Kind::Unknown,
+                "the answer to COMMIT was lost",
+                error,
+            )),
+        }
+    }
+
+    async fn rollback(self) {
+        // An error means that the connection is gone, and with it the transaction.
+        let _ = self.transaction.rollback().await;
+    }
+}

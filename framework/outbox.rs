@@ -1,0 +1,246 @@
+//! The write side of the outbox: messages become part of a business transaction.
+//!
+//! # Order per key
+//! Messages of one key are published in the order in which their transactions held the entity. That needs one rule of
+//! the writer: **lock or update the entity first, then enqueue** (and give up no lock before COMMIT). An
+//! [`OutboxTransaction`] keeps the rule for you: it holds messages back and inserts them just before COMMIT.
+//!
+//! | writer | order |
+//! |---|---|
+//! | [`OutboxTransaction`] | right |
+//! | update or `SELECT .. FOR UPDATE` the entity, then [`Outbox::enqueue`] | right |
+//! | a row trigger on the entity that inserts | right |
+//! | enqueue first, then lock the entity | **wrong** |
+//! | a lock that is given up before COMMIT (session advisory lock) | **wrong** |
+
+use std::{
+    borrow::Cow,
+    ops::{Deref, DerefMut},
+};
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use sqlx::{PgConnection, Transaction};
+
+use crate::{
+    database::postgres::Postgres,
+    error::Result,
+    event::Event,
+    message::{Key, MessageId, header},
+};
+
+/// A message on its way into the outbox: an event, with headers of one's own where needed.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    pub(crate) id: MessageId,
+    pub(crate) topic: Cow<'static, str>,
+    pub(crate) key: Key,
+    pub(crate) payload: Option<Bytes>,
+    pub(crate) event_type: Option<Cow<'static, str>>,
+    pub(crate) headers: Option<Map<String, Value>>,
+}
+
+impl Outgoing {
+    /// An event under a new id.
+    ///
+    /// # Errors
+    /// Kind `Handler` when it cannot be encoded.
+    pub fn of<E: Event>(event: &E) -> Result<Self> {
+        let mut message = Self {
+            id: MessageId::new(),
+            topic: E::topic().into(),
+            key: event.key(),
+            payload: Some(event.encode()?),
+            event_type: Some(E::TYPE.into()),
+            headers: None,
+        };
+        if E::CONTENT_TYPE != "application/json" {
+            message = message.header(header::CONTENT_TYPE, E::CONTENT_TYPE);
+        }
+        Ok(message)
+    }
+
+    /// Bytes without a type; `None` as payload is a tombstone.
+    pub fn raw(topic: impl Into<Cow<'static, str>>, key: impl Into<Key>, payload: Option<Bytes>) -> Self {
+        let (id, topic, key) = (MessageId::new(), topic.into(), key.into());
+        Self {
+            id,
+            topic,
+            key,
+            payload,
+            event_type: None,
+            headers: None,
+        }
+    }
+
+    /// Under an id of one's own: a reader's inbox removes a second message with the same id.
+    #[must_use]
+    pub fn id(mut self, id: MessageId) -> Self {
+        self.id = id;
+        self
+    }
+
+    /// With a header, for example `traceparent`. A second one of the same name replaces the first.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers
+            .get_or_insert_default()
+            .insert(name.into(), Value::String(value.into()));
+        self
+    }
+}
+
+/// Enqueues into the outbox of one database. Cheap to clone.
+///
+/// Only a transaction is accepted, so that no message can be published of something that is rolled back:
+/// ```compile_fail
+/// # async fn wrong<E: tidelock::event::Event>(outbox: tidelock::outbox::Outbox, mut pool: sqlx::PgPool, event: E) {
+/// outbox.enqueue(&mut pool, &event).await;
+/// # }
+/// ```
+/// ```compile_fail
+/// # async fn wrong<E: tidelock::event::Event>(outbox: tidelock::outbox::Outbox, mut connection: sqlx::PgConnection, event: E) {
+/// outbox.enqueue(&mut connection, &event).await;
+/// # }
+/// ```
+/// ```
+/// # async fn right<E: tidelock::event::Event>(
+/// #     outbox: tidelock::outbox::Outbox, mut transaction: sqlx::Transaction<'_, sqlx::Postgres>, event: E,
+/// # ) -> tidelock::error::Result<()> {
+/// let id = outbox.enqueue(&mut transaction, &event).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Outbox(Postgres);
+
+impl Outbox {
+    pub(crate) fn new(database: Postgres) -> Self {
+        Self(database)
+    }
+
+    /// Enqueues an event in your transaction; one INSERT. Answers its id. Lock or update the entity before.
+    ///
+    /// # Errors
+    /// Kind `Handler` when the event cannot be encoded, else of the database.
+    pub async fn enqueue<E: Event>(
+        &self,
+        transaction: &mut Transaction<'_, sqlx::Postgres>,
+        event: &E,
+    ) -> Result<MessageId> {
+        self.enqueue_message(transaction, Outgoing::of(event)?).await
+    }
+
+    /// Enqueues many events of one type in their order; one INSERT.
+    ///
+    /// # Errors
+    /// As [`enqueue`](Self::enqueue).
+    pub async fn enqueue_all<'e, E: Event>(
+        &self,
+        transaction: &mut Transaction<'_, sqlx::Postgres>,
+        events: impl IntoIterator<Item = &'e E>,
+    ) -> Result<Vec<MessageId>> {
+        let messages: Vec<Outgoing> = events.into_iter().map(Outgoing::of).collect::<Result<_>>()?;
+        self.enqueue_messages(transaction, &messages).await
+    }
+
+    /// Enqueues a message with an id or headers of one's own.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn enqueue_message(
+        &self,
+        transaction: &mut Transaction<'_, sqlx::Postgres>,
+        message: Outgoing,
+    ) -> Result<MessageId> {
+        self.0.insert_one(&mut *transaction, &message).await?;
+        Ok(message.id)
+    }
+
+    /// Enqueues many messages in their order; one INSERT.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn enqueue_messages(
+        &self,
+        transaction: &mut Transaction<'_, sqlx::Postgres>,
+        messages: &[Outgoing],
+    ) -> Result<Vec<MessageId>> {
+        self.0.insert_all(&mut *transaction, messages).await?;
+        Ok(Outgoing::ids(messages))
+    }
+
+    /// Wakes a relay in this process after your own commit. Only saves the wait until its next look, 50 ms at most.
+    pub fn committed(&self) {
+        self.0.enqueued();
+    }
+
+    /// Begins a transaction that inserts its messages just before COMMIT.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn begin(&self) -> Result<OutboxTransaction> {
+        let transaction = self.0.begin_business().await?;
+        Ok(OutboxTransaction {
+            database: self.0.clone(),
+            transaction,
+            messages: Vec::new(),
+        })
+    }
+}
+
+/// A business transaction with messages that are inserted just before COMMIT, so that they are ordered after every lock
+/// it took. Use it as the native connection. Dropped, it rolls back, and no message was ever there.
+#[derive(Debug)]
+pub struct OutboxTransaction {
+    database: Postgres,
+    transaction: Transaction<'static, sqlx::Postgres>,
+    messages: Vec<Outgoing>,
+}
+
+impl OutboxTransaction {
+    /// Publishes an event if this transaction commits. Answers its id.
+    ///
+    /// # Errors
+    /// Kind `Handler` when the event cannot be encoded.
+    pub fn enqueue<E: Event>(&mut self, event: &E) -> Result<MessageId> {
+        Ok(self.enqueue_message(Outgoing::of(event)?))
+    }
+
+    /// Publishes a message if this transaction commits.
+    pub fn enqueue_message(&mut self, message: Outgoing) -> MessageId {
+        let id = message.id;
+        self.messages.push(message);
+        id
+    }
+
+    /// Inserts the messages, commits, and wakes the relay.
+    ///
+    /// # Errors
+    /// Of the database. As with every database, an error of the connection during COMMIT leaves open whether it was
+    /// committed; either way all of it was, or nothing.
+    pub async fn commit(mut self) -> Result<()> {
+        self.database
+            .insert_all(&mut self.transaction, &self.messages)
+            .await?;
+        self.database.commit_business(self.transaction).await?;
+        if !self.messages.is_empty() {
+            self.database.enqueued();
+        }
+        Ok(())
+    }
+}
+
+impl Deref for OutboxTransaction {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.transaction
+    }
+}
+
+impl DerefMut for OutboxTransaction {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.transaction
+    }
+}
