@@ -46,7 +46,9 @@ pub(crate) async fn serve(
         .await
         .map_err(|error| format!("{listen}: {error}"))?;
     tracing::info!("listening on http://{}", listener.local_addr()?);
-    let routes = routes.fallback(no_route).with_state(Service { database, pipeline });
+    let routes = routes
+        .fallback(no_route)
+        .with_state(Service { database, pipeline });
     tokio::spawn(async move { axum::serve(listener, routes).await });
     Ok(())
 }
@@ -70,7 +72,12 @@ async fn place(
         StatusCode::OK
     };
     let place = format!("/orders/{}", placed.order_id);
-    Ok((status, [(LOCATION, place)], Json(json!({ "order_id": placed.order_id }))).into_response())
+    Ok((
+        status,
+        [(LOCATION, place)],
+        Json(json!({ "order_id": placed.order_id })),
+    )
+        .into_response())
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Sentence> {

@@ -66,7 +66,11 @@ async fn place_all(options: &Options, count: u64, database: &Postgres) -> Result
     }
     drop(outcomes);
     bar.finish_and_clear();
-    println!("placed {} orders in {:.1} s", missing.len(), start.elapsed().as_secs_f64());
+    println!(
+        "placed {} orders in {:.1} s",
+        missing.len(),
+        start.elapsed().as_secs_f64()
+    );
     Ok(())
 }
 
@@ -135,7 +139,11 @@ async fn wait_until_settled(
                 bar.set_position(now.settled());
                 if now.is_over() {
                     bar.finish_and_clear();
-                    println!("settled {} orders in {:.1} s more", now.settled(), start.elapsed().as_secs_f64());
+                    println!(
+                        "settled {} orders in {:.1} s more",
+                        now.settled(),
+                        start.elapsed().as_secs_f64()
+                    );
                     return Ok(());
                 }
                 if now != last {

@@ -1,5 +1,9 @@
 //! The order pipeline: order -> inventory -> payment -> shipping, with compensation. See README.md beside this file.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program, not a library")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program, not a library"
+)]
 
 mod events;
 mod http;

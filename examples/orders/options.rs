@@ -16,7 +16,12 @@ pub(crate) struct Options {
     kafka: String,
 
     /// PostgreSQL, postgres://user:password@host:port/database
-    #[arg(long, value_name = "URL", env = "TIDELOCK_DATABASE_URL", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TIDELOCK_DATABASE_URL",
+        hide_env_values = true
+    )]
     database: String,
 
     /// The services of this process; several separated by commas

@@ -66,7 +66,9 @@ pub(crate) fn pipeline(
     for service in services {
         builder = match service {
             Role::All => builder,
-            Role::Orders => builder.relay(settings.relay.clone()).processor(orders::processor()),
+            Role::Orders => builder
+                .relay(settings.relay.clone())
+                .processor(orders::processor()),
             Role::Inventory => builder.processor(inventory::processor()),
             Role::Payment => builder.processor(payment::processor()),
             Role::Shipping => builder.processor(shipping::processor()),

@@ -55,7 +55,10 @@ fn consumer(brokers: &str, isolation: &str) -> KafkaResult<BaseConsumer> {
 
 fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<i32, BoxError> {
     let metadata = consumer.fetch_metadata(Some(topic), WAIT)?;
-    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    let partitions = metadata
+        .topics()
+        .first()
+        .map_or(0, |topic| topic.partitions().len());
     if partitions == 0 {
         return Err(format!("there is no topic {topic:?}").into());
     }
@@ -77,7 +80,10 @@ fn wait_for_open_transactions(
             return Ok(());
         }
         if Instant::now() > deadline {
-            return Err(format!("{topic}[{partition}] has an open transaction: {stable} of {end} can be read").into());
+            return Err(format!(
+                "{topic}[{partition}] has an open transaction: {stable} of {end} can be read"
+            )
+            .into());
         }
         std::thread::sleep(Duration::from_millis(200));
     }

@@ -59,7 +59,7 @@ pub(crate) async fn place(
 ) -> Result<Placed, Refusal> {
     request.check().map_err(Refusal::Request)?;
     let OrderRequest { customer, lines } = request;
-    let mut transaction = database.pool().begin().await?;
+    let mut transaction = database.outbox().begin().await?;
     let amount_cents = price(&mut transaction, &lines).await?;
     let order_id = Uuid::now_v7();
     let inserted = sqlx::query(
@@ -98,7 +98,7 @@ pub(crate) async fn place(
         amount_cents,
         lines,
     };
-    database.outbox().enqueue(&mut transaction, &event).await?;
+    transaction.enqueue(&event)?;
     transaction.commit().await?;
     Ok(Placed { order_id, new: true })
 }
@@ -121,7 +121,10 @@ async fn price(connection: &mut sqlx::PgConnection, lines: &[Line]) -> Result<i6
 }
 
 fn columns(lines: &[Line]) -> (Vec<&str>, Vec<i64>) {
-    lines.iter().map(|line| (line.sku.as_str(), line.quantity)).unzip()
+    lines
+        .iter()
+        .map(|line| (line.sku.as_str(), line.quantity))
+        .unzip()
 }
 
 /// An order as `GET /orders/{id}` shows it.

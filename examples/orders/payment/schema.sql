@@ -6,7 +6,7 @@ CREATE TABLE IF NOT EXISTS payment_account (
 
 -- One row: where the money goes.
 CREATE TABLE IF NOT EXISTS payment_till (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
     taken_cents bigint NOT NULL DEFAULT 0
 );
 

@@ -25,10 +25,11 @@ impl Handler<Postgres> for Ship {
         if result == PaymentResult::Declined {
             return Ok(Outcome::Skip);
         }
-        let parcel = sqlx::query_scalar("INSERT INTO shipping_parcel (order_id) VALUES ($1) RETURNING parcel")
-            .bind(order_id)
-            .fetch_one(context.connection())
-            .await?;
+        let parcel =
+            sqlx::query_scalar("INSERT INTO shipping_parcel (order_id) VALUES ($1) RETURNING parcel")
+                .bind(order_id)
+                .fetch_one(context.connection())
+                .await?;
         context.emit(&OrderShipped { order_id, parcel })?;
         Ok(Outcome::Done)
     }

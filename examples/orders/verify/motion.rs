@@ -46,7 +46,11 @@ impl Motion {
     }
 
     pub(crate) fn settled(&self) -> u64 {
-        State::FINAL.map(|state| self.count(state)).iter().sum::<i64>().unsigned_abs()
+        State::FINAL
+            .map(|state| self.count(state))
+            .iter()
+            .sum::<i64>()
+            .unsigned_abs()
     }
 
     /// Every order has all of its steps and nothing is set aside. An order's last step may be seen before the ones
