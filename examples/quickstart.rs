@@ -1,6 +1,6 @@
 //! The code of the README: an event goes from a PostgreSQL transaction through Kafka into a handler and out again.
 //! Run it with servers: `cargo run -p tidelock-lab -- run -- cargo run --example quickstart`.
-#![expect(missing_docs, clippy::print_stdout, reason = "an example")]
+#![expect(clippy::print_stdout, reason = "an example")]
 
 // README begins
 use serde::{Deserialize, Serialize};

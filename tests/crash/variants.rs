@@ -8,7 +8,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use tidelock_lab::{Lab, proxy::kafka_abort};
+use tidelock_lab::{Lab, proxy::request::kafka_abort};
 
 use super::{child::Child, scene::Scene, verdict::Verdict};
 use crate::witness;

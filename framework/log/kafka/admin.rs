@@ -42,8 +42,8 @@ impl Kafka {
                 .await?
                 .ok_or_else(|| {
                     Error::new(
-                        Kind::Unavailable,
-                        format!("broker {id} does not tell its settings"),
+                        Kind::Config,
+                        format!("broker {id} does not tell its settings, DescribeConfigs must be allowed"),
                     )
                 })?;
             self.check_broker(&format!("broker {id}"), &settings, &mut problems);
@@ -90,24 +90,26 @@ impl Kafka {
         );
     }
 
-    /// The settings of a broker or a topic; `None` when there is no such topic.
+    /// The settings of a broker or a topic; `None` when there is no such topic or we may not see them: rdkafka hides
+    /// which, it shows no settings at all.
     pub(super) async fn describe(
         &self,
         resource: &ResourceSpecifier<'_>,
         what: &str,
     ) -> Result<Option<ConfigResource>> {
-        use rdkafka::types::RDKafkaErrorCode as Code;
-        let failed = |kind, cause: String| Error::caused(kind, format!("settings of {what}"), cause);
         let answer = self
             .admin
             .describe_configs([resource], &self.options())
             .await
             .map_err(|error| fault::failed(format!("settings of {what}"), error))?;
         match answer.into_iter().next() {
-            Some(Ok(settings)) => Ok(Some(settings)),
-            Some(Err(Code::UnknownTopicOrPartition | Code::UnknownTopic)) => Ok(None),
-            Some(Err(code)) => Err(failed(fault::kind_of(code), code.to_string())),
-            None => Err(failed(Kind::Unavailable, "no answer".to_owned())),
+            Some(Ok(settings)) => Ok(Some(settings).filter(|settings| !settings.entries.is_empty())),
+            Some(Err(code)) => Err(Error::caused(
+                fault::kind_of(code),
+                format!("settings of {what}"),
+                code.to_string(),
+            )),
+            None => Ok(None),
         }
     }
 
@@ -134,4 +136,61 @@ impl Kafka {
 
 pub(super) fn value<'a>(settings: &'a ConfigResource, name: &str) -> Option<&'a str> {
     settings.get(name)?.value.as_deref()
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::admin::{ConfigEntry, ConfigSource, OwnedResourceSpecifier};
+
+    use super::*;
+    use crate::log::kafka::KafkaConfig;
+
+    fn refusal(settings: &[(&str, &str)]) -> String {
+        let kafka = Kafka::new(KafkaConfig {
+            brokers: "127.0.0.1:1".to_owned(),
+            ..KafkaConfig::default()
+        })
+        .expect("settings are fine");
+        let entries = settings
+            .iter()
+            .map(|(name, value)| ConfigEntry {
+                name: (*name).to_owned(),
+                value: Some((*value).to_owned()),
+                source: ConfigSource::Default,
+                is_read_only: false,
+                is_default: true,
+                is_sensitive: false,
+            })
+            .collect();
+        let settings = ConfigResource {
+            specifier: OwnedResourceSpecifier::Broker(1),
+            entries,
+        };
+        let mut problems = Problems::default();
+        kafka.check_broker("broker 1", &settings, &mut problems);
+        problems
+            .into_result()
+            .map_or_else(|error| error.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn brokers_that_cannot_keep_the_promise_are_refused() {
+        assert_eq!(refusal(&[(VERIFICATION, "true")]), "");
+        assert_eq!(
+            refusal(&[]),
+            format!("broker 1 does not know {VERIFICATION}: it must be Kafka 3.6 or later")
+        );
+        assert_eq!(
+            refusal(&[
+                (VERIFICATION, "false"),
+                ("transaction.max.timeout.ms", "5000"),
+                ("group.min.session.timeout.ms", "30000")
+            ]),
+            format!(
+                "broker 1 has {VERIFICATION}=false, expected true; broker 1 has transaction.max.timeout.ms=5000, \
+                 config has transaction_timeout 15s; broker 1 has group.min.session.timeout.ms=30000, config has \
+                 session_timeout 10s"
+            )
+        );
+    }
 }

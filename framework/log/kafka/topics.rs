@@ -39,7 +39,10 @@ impl Kafka {
         let mut settings = self.describe(&resource, &what).await?;
         if settings.is_none() {
             if !self.config.create_topics {
-                return Err(Error::new(Kind::Config, format!("{what} does not exist")));
+                return Err(Error::new(
+                    Kind::Config,
+                    format!("{what} does not exist, or its settings may not be seen"),
+                ));
             }
             self.create_topic(spec).await?;
         }
@@ -57,10 +60,16 @@ impl Kafka {
                 return Ok(shape.partitions);
             }
             if Instant::now() >= until {
-                return Err(Error::new(
-                    Kind::Unavailable,
-                    format!("{what} has partitions without a leader"),
-                ));
+                return Err(match settings {
+                    Some(_) => Error::new(
+                        Kind::Unavailable,
+                        format!("{what} has partitions without a leader"),
+                    ),
+                    None => Error::new(
+                        Kind::Config,
+                        format!("{what} does not tell its settings, DescribeConfigs must be allowed"),
+                    ),
+                });
             }
             tokio::time::sleep(LOOK).await;
         }
