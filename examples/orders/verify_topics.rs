@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::{
-    ClientConfig, Message as _, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _},
+    ClientConfig, ClientContext, Message as _, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
     error::{KafkaError, KafkaResult},
     message::Headers as _,
 };
@@ -27,6 +27,17 @@ pub(crate) struct Record {
     pub(crate) id: Option<String>,
 }
 
+/// Its errors come from `poll` as well, where they are acted upon; the end of a partition is one of them.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+impl ConsumerContext for Quiet {}
+
+type Reader = BaseConsumer<Quiet>;
+
 /// Every committed record of the four topics. Waits for open transactions to end first.
 pub(crate) fn read(brokers: &str) -> Result<Vec<Record>, BoxError> {
     let committed = consumer(brokers, "read_committed")?;
@@ -42,7 +53,7 @@ pub(crate) fn read(brokers: &str) -> Result<Vec<Record>, BoxError> {
     Ok(records)
 }
 
-fn consumer(brokers: &str, isolation: &str) -> KafkaResult<BaseConsumer> {
+fn consumer(brokers: &str, isolation: &str) -> KafkaResult<Reader> {
     ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "orders-verification")
@@ -50,10 +61,12 @@ fn consumer(brokers: &str, isolation: &str) -> KafkaResult<BaseConsumer> {
         .set("enable.partition.eof", "true")
         .set("isolation.level", isolation)
         .set("auto.offset.reset", "error")
-        .create()
+        // Questions wait behind a fetch on the same connection.
+        .set("fetch.wait.max.ms", "10")
+        .create_with_context(Quiet)
 }
 
-fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<i32, BoxError> {
+fn partitions(consumer: &Reader, topic: &str) -> Result<i32, BoxError> {
     let metadata = consumer.fetch_metadata(Some(topic), WAIT)?;
     let partitions = metadata
         .topics()
@@ -67,8 +80,8 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<i32, BoxError> {
 
 /// While a transaction is open, the committed end stays behind the end.
 fn wait_for_open_transactions(
-    committed: &BaseConsumer,
-    uncommitted: &BaseConsumer,
+    committed: &Reader,
+    uncommitted: &Reader,
     topic: &str,
     partition: i32,
 ) -> Result<(), BoxError> {
@@ -91,7 +104,7 @@ fn wait_for_open_transactions(
 
 /// Reads until every partition has told its end.
 fn read_topic(
-    consumer: &BaseConsumer,
+    consumer: &Reader,
     topic: &'static str,
     partitions: i32,
     records: &mut Vec<Record>,
