@@ -77,6 +77,8 @@ names! {
         UncheckedMetadata = "unchecked-metadata",
         /// The committed offset is read by a client that does not wait for open transactions.
         UncommittedOffset = "uncommitted-offset",
+        /// A dead owner's open transaction is left to its time-out.
+        NoOwnerFence = "no-owner-fence",
     }
 }
 

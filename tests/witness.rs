@@ -64,12 +64,14 @@ pub fn uncommitted(kafka: &str, topic: &str) -> Vec<Found> {
 
 fn read(kafka: &str, topic: &str, isolation: &str) -> Vec<Found> {
     let deadline = Instant::now() + WAIT;
+    // A read_committed client would be told the last stable offset, and take an open transaction for the end.
+    let outsider = consumer(kafka, "read_uncommitted");
     let consumer = consumer(kafka, isolation);
-    let partitions = partitions(&consumer, topic);
+    let partitions = partitions(&outsider, topic);
     let mut list = TopicPartitionList::new();
     let mut ends = Vec::new();
     for partition in 0..partitions {
-        let (low, high) = consumer
+        let (low, high) = outsider
             .fetch_watermarks(topic, partition, WAIT)
             .expect("watermarks");
         list.add_partition_offset(topic, partition, Offset::Offset(low))
@@ -96,7 +98,7 @@ fn read(kafka: &str, topic: &str, isolation: &str) -> Vec<Found> {
                         .map(|element| element.offset());
                     end == 0
                         || matches!(at, Some(Offset::Offset(at)) if at >= end)
-                        || consumer
+                        || outsider
                             .fetch_watermarks(topic, partition, WAIT)
                             .is_ok_and(|(low, _)| low >= end)
                 });

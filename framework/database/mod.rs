@@ -31,7 +31,7 @@ pub struct FenceKey {
 }
 
 /// One row per (group, topic, partition): what the database has seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fence {
     /// The next offset the database has not seen.
     pub next_offset: i64,

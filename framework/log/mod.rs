@@ -276,7 +276,9 @@ pub trait Consumer: Send + Sync {
     /// The group's committed offset once no transaction can change it any more; `Timeout` while one is open.
     async fn committed(&self, assignment: &Assignment) -> Result<Option<i64>>;
 
-    /// Lets records flow from `offset` on; drops what was buffered before. Answers the number of the flow.
+    /// Lets records flow from `offset` on; drops what was buffered before. Answers the number of the flow. A partition
+    /// that [`Failed`](ConsumerEvent::Failed) needs a new assignment: the call answers `Unassigned` and makes the member
+    /// give back all it holds and join again.
     async fn start(&self, assignment: &Assignment, offset: i64) -> Result<u64>;
 
     /// Stops the flow for now; records already on their way may still arrive.

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, convert::Infallible, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
     Shared,
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     database::{Advance, Database, Fence, FenceKey, Quarantined, Unit},
     error::{Error, Kind, Result},
-    failpoint::{Point, hit},
+    failpoint::{Point, Variant, hit, left_out},
     health::State,
     log::{Assignment, Commit, Received, Record, Refusal, codec},
     message::MessageId,
@@ -96,6 +96,7 @@ impl<D: Database> Partition<D> {
         self.drop_waiting();
         self.flow = self.shared.consumer.start(&self.at, self.next).await?;
         self.valve.opened();
+        debug!(processor = self.name(), offset = self.next, flow = self.flow, "reading");
         self.shared.health.set(&self.name(), State::Ready);
         loop {
             self.receive().await?;
@@ -257,14 +258,15 @@ impl<D: Database> Partition<D> {
     async fn take_over(&mut self) -> Result<i64> {
         loop {
             let (fence, committed) = self.look().await?;
-            let (offset, outputs) = match decide(&self.at, fence.as_ref(), committed)? {
+            let decision = decide(&self.at, fence.as_ref(), committed)?;
+            debug!(processor = self.name(), ?decision, "taking over");
+            let (offset, outputs) = match decision {
                 Decision::Continue(next) => return Ok(next),
                 Decision::Resend(next) => {
                     hit(Point::P8);
-                    (
-                        next,
-                        codec::decode(&fence.map(|fence| fence.pending).unwrap_or_default())?,
-                    )
+                    let fence = fence.unwrap_or_default();
+                    self.end_transaction_of(&fence.owner).await?;
+                    (next, codec::decode(&fence.pending)?)
                 }
                 Decision::Announce(next) => (next, Vec::new()),
                 Decision::First => {
@@ -314,14 +316,7 @@ impl<D: Database> Partition<D> {
             let committed = match self.shared.consumer.committed(&self.at).await {
                 Ok(committed) => committed,
                 Err(error) if error.kind() == Kind::Timeout => {
-                    let owner = before.map(|fence| fence.owner).unwrap_or_default();
-                    if !owner.is_empty() && owner != self.shared.transactional_id {
-                        info!(
-                            processor = self.name(),
-                            owner, "ending the open transaction of the last owner"
-                        );
-                        drop(self.shared.log.producer(&owner).await?);
-                    }
+                    self.end_transaction_of(&before.unwrap_or_default().owner).await?;
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -330,6 +325,16 @@ impl<D: Database> Partition<D> {
                 return Ok((before, committed));
             }
         }
+    }
+
+    /// The last owner may have died with a transaction open, which holds back readers until its time-out. One that is
+    /// alive is fenced by this too, and just takes a new producer.
+    async fn end_transaction_of(&self, owner: &str) -> Result<()> {
+        if owner.is_empty() || owner == self.shared.transactional_id || left_out(Variant::NoOwnerFence) {
+            return Ok(());
+        }
+        info!(processor = self.name(), owner, "ending the open transaction of the last owner");
+        self.shared.log.producer(owner).await.map(drop)
     }
 
     async fn first_start(&self) -> Result<i64> {

@@ -8,7 +8,10 @@ use std::{
 };
 
 use sqlx::{Connection as _, PgConnection, PgPool, Row, postgres::PgPoolOptions};
-use tidelock::database::postgres::{Postgres, PostgresConfig};
+use tidelock::database::{
+    Database as _, Fence, FenceKey,
+    postgres::{Postgres, PostgresConfig},
+};
 use tidelock_lab::Lab;
 
 use super::{
@@ -240,6 +243,12 @@ impl Scene {
     /// Waits until the group's committed offsets stand at the end of the input, then judges effects and outputs of
     /// messages `1..=to`.
     pub async fn processed(&self, to: i64) -> (Verdict, Verdict) {
+        self.settled().await;
+        self.judge_processed(to).await
+    }
+
+    /// Waits until the group's committed offsets stand at the end of the input.
+    pub async fn settled(&self) {
         let deadline = Instant::now() + WAIT;
         let topic = input_topic(&self.name);
         let ends = {
@@ -268,7 +277,31 @@ impl Scene {
             );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        self.judge_processed(to).await
+    }
+
+    /// Waits until all partitions but one have moved on from their first offset; answers that one.
+    pub async fn untouched_fence(&self) -> (FenceKey, Fence) {
+        let deadline = Instant::now() + WAIT;
+        loop {
+            let mut untouched = Vec::new();
+            for partition in 0..3 {
+                let (group, topic) = (self.name.as_str().into(), input_topic(&self.name).into());
+                let key = FenceKey { group, topic, partition };
+                let fence = self.postgres.fence(&key).await.unwrap();
+                untouched.extend(fence.filter(|fence| fence.pending_from.is_none()).map(|fence| (key, fence)));
+            }
+            if untouched.len() == 1 {
+                return untouched.remove(0);
+            }
+            assert!(Instant::now() < deadline, "{} partitions have not begun", untouched.len());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Compares the effects alone with messages `from..=to` of every key.
+    pub async fn judge_effects(&self, from: i64, to: i64) -> Verdict {
+        let inputs = (from..=to).flat_map(|n| KEYS.map(|key| (key.to_owned(), n))).collect();
+        Verdict::of(&inputs, &self.pairs("effect").await)
     }
 
     /// Compares effects and outputs with the inputs, as they are.

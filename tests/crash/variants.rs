@@ -7,10 +7,19 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use nix::sys::signal::Signal;
+use tidelock::{
+    commit::Commit,
+    database::{Advance, Database as _, Unit as _},
+};
 use tidelock_lab::{Lab, proxy::request::kafka_abort};
 
-use super::{child::Child, scene::Scene, verdict::Verdict};
+use super::{
+    child::Child,
+    scene::{Scene, input_topic},
+    verdict::Verdict,
+};
 use crate::witness;
 
 /// Longer than the children's session time-out, shorter than their transaction time-out.
@@ -30,7 +39,7 @@ fn judge(verdict: &Verdict, left_out: bool, what: &str) {
 async fn position(left_out: bool) {
     let scene = Scene::new("variant_position").await;
     scene.enqueue(50).await;
-    let mut dying = scene.child("relay").dies_at("R4", 1);
+    let mut dying = scene.child("relay").dies_at("R4", 2);
     if left_out {
         dying = dying.leaves_out("position-outside");
     }
@@ -73,7 +82,8 @@ async fn flush(left_out: bool) {
         .unwrap();
     scene.enqueue_on(&mut connection, 9).await.unwrap();
     relay.stands();
-    tokio::task::spawn_blocking(move || {
+    // Kept until the end: its server is asked afterwards.
+    let _lab = tokio::task::spawn_blocking(move || {
         lab.postgres().stop_immediate().unwrap();
         lab.postgres().start().unwrap();
         lab
@@ -84,27 +94,42 @@ async fn flush(left_out: bool) {
     drop(relay);
 }
 
-/// A processor sleeps before its compare; another one handles the same batch meanwhile.
+/// While a processor stands before its compare, somebody else handles the same batch.
 async fn compare(left_out: bool) {
     let scene = Scene::new("variant_compare").await;
     scene.topics().await;
-    scene.feed(1, 30).await;
-    let mut zombie = scene.child("processor").waits_at("P1", 3);
+    // The fifth message of a key emits nothing, so that the rival need not either.
+    scene.feed(5, 5).await;
+    let mut processor = scene.child("processor").waits_at("P1", 3);
     if left_out {
-        zombie = zombie.leaves_out("no-compare");
+        processor = processor.leaves_out("no-compare");
     }
-    let zombie = zombie.spawn();
-    zombie.stands();
-    let successor = scene.child("processor").spawn();
-    zombie.signal(Signal::SIGSTOP);
-    scene.processed(30).await;
-    zombie.go_on();
-    zombie.signal(Signal::SIGCONT);
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let (effects, _) = scene.judge_processed(30).await;
-    judge(&effects, left_out, "compare on the fence");
-    drop(zombie);
-    drop(successor);
+    let processor = processor.spawn();
+    processor.stands();
+    let records = scene.committed(input_topic(&scene.name)).await;
+    let (partition, fence) = scene.untouched_fence().await;
+    let batch: Vec<_> = records.iter().filter(|record| record.partition == partition.partition).collect();
+    let mut rival = scene.postgres.begin().await.unwrap();
+    for record in &batch {
+        sqlx::query("INSERT INTO effect (key, n) VALUES ($1, 5)")
+            .bind(&record.key)
+            .execute(rival.connection())
+            .await
+            .unwrap();
+    }
+    let advance = Advance {
+        key: &partition,
+        from: fence.next_offset,
+        to: batch.last().unwrap().offset + 1,
+        pending: Bytes::new(),
+        owner: "rival",
+    };
+    assert!(rival.advance(advance).await.unwrap());
+    assert!(matches!(rival.commit().await, Commit::Committed));
+    processor.go_on();
+    scene.settled().await;
+    processor.stop();
+    judge(&scene.judge_effects(5, 5).await, left_out, "compare on the fence");
 }
 
 /// A processor sleeps with its outputs sent, loses its partitions, joins again, and only then sends its offsets.
@@ -118,10 +143,11 @@ async fn metadata(left_out: bool) {
     }
     let zombie = zombie.spawn();
     zombie.stands();
-    let successor = scene.child("processor").spawn();
+    // It does not end the zombie's transaction, so that this rule stands alone.
+    let successor = scene.child("processor").leaves_out("no-owner-fence").spawn();
     zombie.signal(Signal::SIGSTOP);
     tokio::time::sleep(AWAY).await;
-    scene.processed(30).await;
+    scene.settled().await;
     zombie.signal(Signal::SIGCONT);
     tokio::time::sleep(AWAY).await;
     zombie.go_on();
@@ -139,11 +165,8 @@ async fn stable_offsets(left_out: bool) {
     scene.feed(1, 30).await;
     let zombie = long_transaction(&scene).waits_at("P3.commit", 3).spawn();
     zombie.stands();
-    let mut successor = scene.child("processor");
-    if left_out {
-        successor = successor.leaves_out("uncommitted-offset");
-    }
-    let successor = successor.spawn();
+    let rules = if left_out { "no-owner-fence;uncommitted-offset" } else { "no-owner-fence" };
+    let successor = scene.child("processor").leaves_out(rules).spawn();
     zombie.signal(Signal::SIGSTOP);
     tokio::time::sleep(AWAY).await;
     tokio::time::sleep(AWAY).await;

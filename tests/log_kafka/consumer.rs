@@ -178,7 +178,14 @@ async fn an_offset_outside_of_the_partition_fails_it() {
     );
     let mut producer = producer(&kafka).await.expect("producer");
     publish(&kafka, &mut producer, vec![record(&topic, 1, "later")]).await;
-    member.consumer.start(&held[1], 0).await.expect("start again");
-    let records = member.records(&held[1], |all| !all.is_empty()).await;
+    // Only a new assignment starts it again, and asking for it brings one.
+    let refused = member.consumer.start(&held[1], 0).await;
+    assert_eq!(refused.expect_err("failed before").kind(), Kind::Unassigned);
+    let (revoked, lost, handback) = member.revoked().await;
+    assert_eq!((revoked.len(), lost), (2, false));
+    drop(handback);
+    let again = member.assigned().await;
+    member.consumer.start(&again[1], 0).await.expect("start");
+    let records = member.records(&again[1], |all| !all.is_empty()).await;
     assert_eq!(text(&records[0]), "later");
 }

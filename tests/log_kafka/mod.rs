@@ -8,7 +8,7 @@ use tidelock::{
     log::{
         Assignment, Assignor, Cleanup, Commit, Consumer, ConsumerEvent, ConsumerEvents, Handback, Log,
         Producer, Received, Record, Rotation, Subscription, TopicSpec,
-        kafka::{Kafka, KafkaConfig},
+        kafka::{Kafka, KafkaConfig, Options},
     },
     message::Headers,
 };
@@ -21,8 +21,18 @@ mod producer;
 mod rebalance;
 mod topics;
 
+/// `RUST_LOG=tidelock=debug` shows what happens; `TIDELOCK_TEST_RDKAFKA_DEBUG=cgrp,fetch` lets librdkafka tell more.
 fn config() -> KafkaConfig {
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_test_writer()
+        .try_init();
+    let options = match std::env::var("TIDELOCK_TEST_RDKAFKA_DEBUG") {
+        Ok(contexts) => Options::default().with("debug", contexts),
+        Err(_) => Options::default(),
+    };
     KafkaConfig {
+        options,
         brokers: Lab::shared().kafka_url(),
         ..KafkaConfig::default()
     }

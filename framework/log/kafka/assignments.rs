@@ -73,6 +73,10 @@ impl Held {
         }
     }
 
+    pub(super) fn any(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     pub(super) fn end_all(&mut self) {
         self.0.clear();
     }

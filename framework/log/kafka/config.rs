@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
+use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
 use super::options::Options;
 use crate::{
@@ -209,6 +209,8 @@ impl KafkaConfig {
         if let Some(password) = &self.sasl_password {
             config.set("sasl.password", password.expose());
         }
+        // rdkafka asks the `log` crate, which nobody may have set up. Lines of level debug come only with `debug`.
+        config.set_log_level(RDKafkaLogLevel::Debug);
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", &self.client_id)

@@ -1,7 +1,7 @@
 //! A member of a group, as async callers see it.
 
 use std::{
-    sync::{Arc, Weak, atomic::AtomicBool},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     thread,
     time::Duration,
 };
@@ -21,7 +21,7 @@ use super::{
     logging::Quiet,
     membership::Membership,
     outlet::Outlet,
-    poll::{Client, Loop, one},
+    poll::{Client, Loop, one, subscribe},
     rebalance::{Context, Shared},
 };
 use crate::{
@@ -32,8 +32,6 @@ use crate::{
 
 /// The async end of a consumer's thread.
 pub(super) struct KafkaConsumer {
-    /// Weak: the thread owns the client, because the last owner's drop blocks.
-    client: Weak<Client>,
     shared: Arc<Shared>,
     closed: watch::Receiver<bool>,
     /// How to ask for offsets without waiting for open transactions.
@@ -53,6 +51,7 @@ impl KafkaConsumer {
             outlet: Outlet::new(sender),
             called: AtomicBool::new(false),
             patience: config.patience(),
+            client: OnceLock::new(),
         });
         let failed = |error| fault::failed(format!("consumer of group {:?}", subscription.group), error);
         let mut client: Client = member(config, subscription)
@@ -64,12 +63,11 @@ impl KafkaConsumer {
                 shared.bell.ring(|_| {});
             }
         });
-        let topics: Vec<&str> = subscription.topics.iter().map(String::as_str).collect();
-        client.subscribe(&topics).map_err(failed)?;
         let client = Arc::new(client);
+        shared.client.get_or_init(|| Arc::downgrade(&client));
+        subscribe(&client, &subscription.topics).map_err(failed)?;
         let (closing, closed) = watch::channel(false);
         let consumer = Arc::new(Self {
-            client: Arc::downgrade(&client),
             shared: Arc::clone(&shared),
             closed,
             unstable: config.reader(&subscription.group, false),
@@ -81,7 +79,7 @@ impl KafkaConsumer {
                 taken.bell.ring(|_| {});
             }
         });
-        let work = Loop::new(client, shared, config.query_timeout);
+        let work = Loop::new(client, shared, subscription.topics.clone(), config.query_timeout);
         thread::Builder::new()
             .name("tidelock-consumer".to_owned())
             .spawn(move || work.run(closing))
@@ -90,7 +88,7 @@ impl KafkaConsumer {
     }
 
     fn client(&self, assignment: &Assignment) -> Result<Arc<Client>> {
-        self.client.upgrade().ok_or_else(|| unassigned(assignment))
+        self.shared.client().ok_or_else(|| unassigned(assignment))
     }
 
     /// Pauses or resumes; what `start` has not reached yet stays paused.
@@ -139,11 +137,11 @@ impl Consumer for KafkaConsumer {
 
     async fn committed(&self, assignment: &Assignment) -> Result<Option<i64>> {
         self.shared.assignments.lock().require(assignment)?;
-        let (client, asked, timeout) = (self.client.clone(), assignment.clone(), self.query_timeout);
+        let (shared, asked, timeout) = (Arc::clone(&self.shared), assignment.clone(), self.query_timeout);
         let unstable = failpoint::left_out(Variant::UncommittedOffset).then(|| self.unstable.clone());
         let answer = tokio::task::spawn_blocking(move || match unstable {
             None => {
-                let client = client.upgrade().ok_or_else(|| unassigned(&asked))?;
+                let client = shared.client().ok_or_else(|| unassigned(&asked))?;
                 committed(&*client, &asked, timeout)
             }
             Some(config) => {
@@ -193,7 +191,7 @@ impl Consumer for KafkaConsumer {
     /// The snapshot that rdkafka passes on is opaque: membership is read before and after it, and must be the same.
     fn metadata(&self, held: &[Assignment]) -> Result<GroupMetadata> {
         let gone = || Error::new(Kind::Unassigned, "consumer is closed");
-        let client = self.client.upgrade().ok_or_else(gone)?;
+        let client = self.shared.client().ok_or_else(gone)?;
         let not_a_member = || Error::new(Kind::Unassigned, "consumer is not a member of its group now");
         if failpoint::left_out(Variant::UncheckedMetadata) {
             let metadata = client.group_metadata().ok_or_else(not_a_member)?;

@@ -1,7 +1,7 @@
 //! The thread of a consumer: it polls, starts partitions, and runs the rebalance callbacks.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, atomic::Ordering},
     thread,
     time::{Duration, Instant},
@@ -44,6 +44,9 @@ pub(super) struct Loop {
     shared: Arc<Shared>,
     /// How long a partition may take to become ready for a seek.
     start_timeout: Duration,
+    topics: Vec<String>,
+    /// Epochs of partitions that librdkafka has given up reading: not even a seek starts them again.
+    broken: BTreeSet<u64>,
     flows: BTreeMap<u64, Flow>,
     ready: VecDeque<u64>,
     starts: Vec<(Start, Instant)>,
@@ -53,11 +56,18 @@ pub(super) struct Loop {
 }
 
 impl Loop {
-    pub(super) fn new(consumer: Arc<Client>, shared: Arc<Shared>, start_timeout: Duration) -> Self {
+    pub(super) fn new(
+        consumer: Arc<Client>,
+        shared: Arc<Shared>,
+        topics: Vec<String>,
+        start_timeout: Duration,
+    ) -> Self {
         Self {
             consumer,
             shared,
             start_timeout,
+            topics,
+            broken: BTreeSet::new(),
             flows: BTreeMap::new(),
             ready: VecDeque::new(),
             starts: Vec::new(),
@@ -89,13 +99,7 @@ impl Loop {
             self.start_partitions();
             self.drain_partitions();
         }
-        self.leave();
-        closed.send_replace(true);
-        // The last owner closes the handle, which blocks: that must not be an async caller.
-        let until = Instant::now() + 2 * self.start_timeout;
-        while Arc::strong_count(&self.consumer) > 1 && Instant::now() < until {
-            thread::sleep(START_AGAIN);
-        }
+        self.leave(&closed);
     }
 
     fn pause(&self) -> Duration {
@@ -176,6 +180,10 @@ impl Loop {
                 error,
             )
         };
+        if self.broken.contains(&assignment.epoch) {
+            self.join_anew();
+            return Err(unassigned(assignment));
+        }
         let list = one(assignment, Offset::Offset(offset)).map_err(not_yet)?;
         // The old queue must be gone before the new one is made: both are librdkafka's same one.
         self.flows.remove(&assignment.epoch);
@@ -220,6 +228,16 @@ impl Loop {
         Ok(self.flow)
     }
 
+    /// Gives everything back and joins again. Assigning a partition anew by hand could be taken for the answer to a
+    /// rebalance that is just under way, and end it before its handback.
+    fn join_anew(&mut self) {
+        self.broken.clear();
+        self.consumer.unsubscribe();
+        if let Err(error) = subscribe(&self.consumer, &self.topics) {
+            self.die(fault::failed("group cannot be joined again", error));
+        }
+    }
+
     fn drain_partitions(&mut self) {
         for _ in 0..self.ready.len() {
             if !self.shared.outlet.has_room() {
@@ -258,6 +276,7 @@ impl Loop {
 
     fn fail(&mut self, assignment: &Assignment, error: Error) {
         self.flows.remove(&assignment.epoch);
+        self.broken.insert(assignment.epoch);
         self.shared.assignments.lock().set_started(assignment, false);
         if let Err(error) = one(assignment, Offset::Invalid).and_then(|list| self.consumer.pause(&list)) {
             tracing::debug!(target: "tidelock::kafka", %assignment, %error, "pause");
@@ -267,25 +286,27 @@ impl Loop {
             .send(ConsumerEvent::Failed(assignment.clone(), error));
     }
 
-    /// Leaves the group; what is held is revoked through the callback.
-    fn leave(&mut self) {
+    /// Gives back what is held, then leaves the group.
+    fn leave(mut self, closed: &watch::Sender<bool>) {
         self.flows.clear();
-        let until = Instant::now() + self.shared.patience + self.start_timeout;
-        match self.consumer.close_queue() {
-            Ok(()) => {
-                while !self.consumer.closed() && Instant::now() < until {
-                    // Records and errors of a consumer that leaves concern nobody.
-                    drop(self.consumer.poll(TICK));
-                }
-            }
-            Err(error) => tracing::debug!(target: "tidelock::kafka", %error, "close"),
-        }
-        self.shared.assignments.lock().end_all();
-        self.shared.outlet.close();
         for (start, _) in self.starts.drain(..) {
             let stopped = Error::new(Kind::Stopped, "consumer is closed");
             drop(start.reply.send(Err(stopped)));
         }
+        self.consumer.unsubscribe();
+        let until = Instant::now() + self.shared.patience;
+        while self.shared.assignments.lock().any() && Instant::now() < until {
+            // Records and errors of a consumer that leaves concern nobody.
+            drop(self.consumer.poll(START_AGAIN));
+        }
+        // A question for offsets may hold the client a little longer; its last owner's drop blocks until the group is
+        // left, so that must be this thread.
+        let until = Instant::now() + 2 * self.start_timeout;
+        while Arc::strong_count(&self.consumer) > 1 && Instant::now() < until {
+            drop(self.consumer.poll(START_AGAIN));
+        }
+        drop(self);
+        closed.send_replace(true);
     }
 }
 
@@ -299,6 +320,11 @@ impl Drop for Loop {
         }
         self.shared.outlet.close();
     }
+}
+
+pub(super) fn subscribe(client: &Client, topics: &[String]) -> KafkaResult<()> {
+    let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+    client.subscribe(&topics)
 }
 
 /// A list of one partition.

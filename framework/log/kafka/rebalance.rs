@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
@@ -32,6 +32,15 @@ pub(super) struct Shared {
     pub(super) called: AtomicBool,
     /// How long a rebalance waits for a handback.
     pub(super) patience: Duration,
+    /// The client, once it is made. Weak: its thread owns it, because the last owner's drop blocks.
+    pub(super) client: OnceLock<Weak<BaseConsumer<Context>>>,
+}
+
+impl Shared {
+    /// `None` once the consumer is closed.
+    pub(super) fn client(&self) -> Option<Arc<BaseConsumer<Context>>> {
+        self.client.get()?.upgrade()
+    }
 }
 
 /// Where librdkafka reports to.
@@ -39,17 +48,12 @@ pub(super) struct Context(pub(super) Arc<Shared>);
 
 impl Context {
     fn assigned(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
-        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
-        // The end is an offset that never errs and delivers nothing that was there before; `start` seeks.
-        let assigned = list
-            .set_all_offsets(Offset::End)
-            .and_then(|()| match cooperative {
-                true => consumer.incremental_assign(list),
-                false => consumer.assign(list),
-            })
-            .and_then(|()| match list.count() {
-                0 => Ok(()),
-                _ => consumer.pause(list),
+        let assigned = self
+            .hold_back(consumer, list)
+            .and_then(|()| list.set_all_offsets(Offset::Offset(0)))
+            .and_then(|()| match consumer.rebalance_protocol() {
+                RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
+                _ => consumer.assign(list),
             });
         if let Err(error) = assigned {
             tracing::error!(target: "tidelock::kafka", %error, "assignment cannot be taken");
@@ -62,6 +66,24 @@ impl Context {
                 .collect()
         };
         self.0.outlet.send(ConsumerEvent::Assigned(assignments));
+    }
+
+    /// Pauses partitions before they are assigned, so that nothing at all is fetched until `start` has set the offset.
+    ///
+    /// Not by assigning them at the end: an answer about the end that comes after the seek makes librdkafka ask for
+    /// the end again and go there (2.12.1, `rd_kafka_toppar_handle_Offset`), past every record in between.
+    fn hold_back(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> KafkaResult<()> {
+        if list.count() == 0 {
+            return Ok(());
+        }
+        // Only what librdkafka knows can be paused; asking for its queue makes a partition known.
+        if let Some(client) = self.0.client() {
+            for each in list.elements() {
+                drop(client.split_partition_queue(each.topic(), each.partition()));
+            }
+        }
+        consumer.pause(list)?;
+        list.elements().iter().try_for_each(|each| each.error())
     }
 
     /// The epochs end before librdkafka is told that the partitions are given back: until then it does not join again,
