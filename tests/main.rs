@@ -4,4 +4,5 @@
 mod architecture;
 mod crash;
 mod log_kafka;
+mod pipeline;
 mod witness;

@@ -252,3 +252,20 @@ pub fn follow(
         }
     }
 }
+
+/// Changes one setting of a topic.
+pub async fn set_topic(kafka: &str, topic: &str, name: &str, value: &str) {
+    use rdkafka::admin::{AlterConfig, ResourceSpecifier};
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", kafka)
+        .create()
+        .expect("an admin client");
+    let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+    let results = admin
+        .alter_configs([&change], &AdminOptions::new())
+        .await
+        .expect("an answer");
+    results[0]
+        .as_ref()
+        .unwrap_or_else(|error| panic!("{topic}: {error:?}"));
+}

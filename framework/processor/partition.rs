@@ -96,7 +96,12 @@ impl<D: Database> Partition<D> {
         self.drop_waiting();
         self.flow = self.shared.consumer.start(&self.at, self.next).await?;
         self.valve.opened();
-        debug!(processor = self.name(), offset = self.next, flow = self.flow, "reading");
+        debug!(
+            processor = self.name(),
+            offset = self.next,
+            flow = self.flow,
+            "reading"
+        );
         self.shared.health.set(&self.name(), State::Ready);
         loop {
             self.receive().await?;
@@ -333,7 +338,10 @@ impl<D: Database> Partition<D> {
         if owner.is_empty() || owner == self.shared.transactional_id || left_out(Variant::NoOwnerFence) {
             return Ok(());
         }
-        info!(processor = self.name(), owner, "ending the open transaction of the last owner");
+        info!(
+            processor = self.name(),
+            owner, "ending the open transaction of the last owner"
+        );
         self.shared.log.producer(owner).await.map(drop)
     }
 

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tidelock_lab::{
     Lab,
-    proxy::{Trap, request::{kafka_commit, kafka_key, postgres_commit}},
+    proxy::{
+        Trap,
+        request::{kafka_commit, kafka_key, postgres_commit},
+    },
 };
 
 use super::scene::Scene;

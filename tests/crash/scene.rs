@@ -286,21 +286,35 @@ impl Scene {
             let mut untouched = Vec::new();
             for partition in 0..3 {
                 let (group, topic) = (self.name.as_str().into(), input_topic(&self.name).into());
-                let key = FenceKey { group, topic, partition };
+                let key = FenceKey {
+                    group,
+                    topic,
+                    partition,
+                };
                 let fence = self.postgres.fence(&key).await.unwrap();
-                untouched.extend(fence.filter(|fence| fence.pending_from.is_none()).map(|fence| (key, fence)));
+                untouched.extend(
+                    fence
+                        .filter(|fence| fence.pending_from.is_none())
+                        .map(|fence| (key, fence)),
+                );
             }
             if untouched.len() == 1 {
                 return untouched.remove(0);
             }
-            assert!(Instant::now() < deadline, "{} partitions have not begun", untouched.len());
+            assert!(
+                Instant::now() < deadline,
+                "{} partitions have not begun",
+                untouched.len()
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
     /// Compares the effects alone with messages `from..=to` of every key.
     pub async fn judge_effects(&self, from: i64, to: i64) -> Verdict {
-        let inputs = (from..=to).flat_map(|n| KEYS.map(|key| (key.to_owned(), n))).collect();
+        let inputs = (from..=to)
+            .flat_map(|n| KEYS.map(|key| (key.to_owned(), n)))
+            .collect();
         Verdict::of(&inputs, &self.pairs("effect").await)
     }
 

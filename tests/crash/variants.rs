@@ -108,7 +108,10 @@ async fn compare(left_out: bool) {
     processor.stands();
     let records = scene.committed(input_topic(&scene.name)).await;
     let (partition, fence) = scene.untouched_fence().await;
-    let batch: Vec<_> = records.iter().filter(|record| record.partition == partition.partition).collect();
+    let batch: Vec<_> = records
+        .iter()
+        .filter(|record| record.partition == partition.partition)
+        .collect();
     let mut rival = scene.postgres.begin().await.unwrap();
     for record in &batch {
         sqlx::query("INSERT INTO effect (key, n) VALUES ($1, 5)")
@@ -165,7 +168,11 @@ async fn stable_offsets(left_out: bool) {
     scene.feed(1, 30).await;
     let zombie = long_transaction(&scene).waits_at("P3.commit", 3).spawn();
     zombie.stands();
-    let rules = if left_out { "no-owner-fence;uncommitted-offset" } else { "no-owner-fence" };
+    let rules = if left_out {
+        "no-owner-fence;uncommitted-offset"
+    } else {
+        "no-owner-fence"
+    };
     let successor = scene.child("processor").leaves_out(rules).spawn();
     zombie.signal(Signal::SIGSTOP);
     tokio::time::sleep(AWAY).await;

@@ -173,7 +173,9 @@ impl Member {
         let mut all = Vec::new();
         while !enough(&all) {
             match self.event().await {
-                ConsumerEvent::Records { assignment, records, .. } => {
+                ConsumerEvent::Records {
+                    assignment, records, ..
+                } => {
                     assert_eq!(assignment, *from);
                     all.extend(records);
                 }
