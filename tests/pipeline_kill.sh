@@ -66,10 +66,12 @@ alive() { kill -0 "${pid[$1]}" 2>/dev/null; }
 
 # The load came to its end: was it a good one?
 collect_load() {
-  wait "${pid[orders]}" || {
+  local status=0
+  wait "${pid[orders]}" || status=$?
+  if ((status != 0)); then
     tail -40 "$logs/orders.out" >&2
-    fail "the load ended with $?"
-  }
+    fail "the load ended with $status: $(grep '^orders: ' "$logs/orders.log" | tail -1)"
+  fi
 }
 
 echo "$orders orders, $kills kills, seed $seed"

@@ -48,6 +48,7 @@ pub(crate) async fn serve(
     tracing::info!("listening on http://{}", listener.local_addr()?);
     let routes = routes
         .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
         .with_state(Service { database, pipeline });
     tokio::spawn(async move { axum::serve(listener, routes).await });
     Ok(())
@@ -141,6 +142,13 @@ async fn no_route() -> Sentence {
         "nothing here; there are /health/live and /health/ready, and at the order service /orders, /orders/{id} \
          and /stock"
             .to_owned(),
+    )
+}
+
+async fn no_method() -> Sentence {
+    Sentence(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "orders are placed with POST /orders, everything else is asked with GET".to_owned(),
     )
 }
 

@@ -7,6 +7,8 @@ use tidelock::prelude::*;
 
 use crate::roles::Role;
 
+const CONNECTIONS_PER_SERVICE: u32 = 10;
+
 /// Order -> inventory -> payment -> shipping, each service with its own tables, through Kafka.
 #[derive(Debug, Parser)]
 #[command(name = "orders")]
@@ -80,6 +82,10 @@ impl Options {
         ];
         let given = given.map(|(name, value)| (name.to_owned(), value.clone()));
         let mut settings = Settings::from_vars("TIDELOCK_", std::env::vars().chain(given))?;
+        // While one partition has the shelf or the till, the others wait for it, each with a connection: enough must
+        // be left for the other services of this process.
+        let least = CONNECTIONS_PER_SERVICE * u32::try_from(self.services().len())?;
+        settings.database.max_connections = settings.database.max_connections.max(least);
         if settings.relay.name.is_empty() {
             settings.relay.name = "orders".to_owned();
         }
