@@ -8,7 +8,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The classes of failure; [`policy`](crate::policy) maps each to an action and a sentence of advice.
+/// The classes of failure; each has an action and a sentence of advice in the module `policy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {

@@ -46,6 +46,7 @@ pub mod health;
 pub mod log;
 pub mod message;
 pub mod outbox;
+mod outgoing;
 pub mod pipeline;
 pub mod policy;
 pub mod prelude;

@@ -71,9 +71,7 @@ fn read(kafka: &str, topic: &str, isolation: &str) -> Vec<Found> {
     let mut list = TopicPartitionList::new();
     let mut ends = Vec::new();
     for partition in 0..partitions {
-        let (low, high) = outsider
-            .fetch_watermarks(topic, partition, WAIT)
-            .expect("watermarks");
+        let (low, high) = watermarks(&outsider, topic, partition, deadline);
         list.add_partition_offset(topic, partition, Offset::Offset(low))
             .expect("a partition");
         ends.push(high);
@@ -98,9 +96,7 @@ fn read(kafka: &str, topic: &str, isolation: &str) -> Vec<Found> {
                         .map(|element| element.offset());
                     end == 0
                         || matches!(at, Some(Offset::Offset(at)) if at >= end)
-                        || outsider
-                            .fetch_watermarks(topic, partition, WAIT)
-                            .is_ok_and(|(low, _)| low >= end)
+                        || watermarks(&outsider, topic, partition, deadline).0 >= end
                 });
                 if done {
                     break;
@@ -126,6 +122,17 @@ fn texts(headers: &rdkafka::message::BorrowedHeaders) -> Vec<(String, String)> {
             )
         })
         .collect()
+}
+
+/// First and end offset; a topic that was created a moment ago may have no leader yet.
+fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32, deadline: Instant) -> (i64, i64) {
+    loop {
+        match consumer.fetch_watermarks(topic, partition, WAIT) {
+            Ok(bounds) => return bounds,
+            Err(error) => assert!(Instant::now() < deadline, "{topic}[{partition}]: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {

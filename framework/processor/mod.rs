@@ -308,6 +308,8 @@ impl<D: Database> Runner<D> {
             flow: 0,
             next: 0,
             in_flight: None,
+            alone_below: 0,
+            failures: (-1, 0),
         };
         let cancelled = revoked.clone();
         let task = tokio::spawn(async move {

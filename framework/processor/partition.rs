@@ -41,6 +41,10 @@ pub(crate) struct Partition<D: Database> {
     pub(crate) next: i64,
     /// The log transaction of the last batch, until its verdict.
     pub(crate) in_flight: Option<oneshot::Receiver<Verdict>>,
+    /// A batch up to here could not be committed: its records are tried one by one.
+    pub(crate) alone_below: i64,
+    /// The offset of the record that failed last, and how often it did.
+    pub(crate) failures: (i64, u32),
 }
 
 impl<D: Database> Partition<D> {
@@ -145,7 +149,8 @@ impl<D: Database> Partition<D> {
 
     /// One batch: handlers, then the last batch's log transaction, then this one's database commit.
     async fn batch(&mut self) -> Result<()> {
-        let count = self.waiting.len().min(self.shared.config.max_batch);
+        let alone = self.waiting.front().is_some_and(|record| record.offset < self.alone_below);
+        let count = if alone { 1 } else { self.waiting.len().min(self.shared.config.max_batch) };
         let batch: Vec<Received> = self.waiting.drain(..count).collect();
         let (executed, used) = self.execute(&batch).await?;
         let rest = batch[used..].to_vec();
@@ -154,33 +159,50 @@ impl<D: Database> Partition<D> {
         for record in rest.into_iter().rev() {
             self.waiting.push_front(record);
         }
-        if self.in_flight.is_some() {
-            let verdict = verdict(&mut self.in_flight).await;
-            self.judge(verdict).await?;
-        }
+        self.settle().await?;
         let to = batch[batch.len() - 1].offset + 1;
-        self.commit(executed, to).await?;
+        if let Err(failure) = self.commit(executed, to).await {
+            // Whose fault it is shows when each is tried alone.
+            self.alone_below = to;
+            if used == 1 {
+                self.failures = (batch[0].offset, self.attempt_at(batch[0].offset));
+            }
+            return Err(failure);
+        }
         let group = self.key.group.to_string();
         metrics::counter!(telemetry::HANDLED, "group" => group).increment(batch.len() as u64);
         Ok(())
+    }
+
+    /// Waits for the log transaction of the last batch, and does what is left to do.
+    async fn settle(&mut self) -> Result<()> {
+        if self.in_flight.is_none() {
+            return Ok(());
+        }
+        let verdict = verdict(&mut self.in_flight).await;
+        self.judge(verdict).await
+    }
+
+    /// Which execution of the record at that offset comes next, from 1.
+    fn attempt_at(&self, offset: i64) -> u32 {
+        let (failed, times) = self.failures;
+        if failed == offset { times + 1 } else { 1 }
     }
 
     /// Runs the handlers; a batch that fails is cut before the failing record, which is then tried alone, again and
     /// again. Answers how many records of the batch it covers.
     async fn execute(&mut self, batch: &[Received]) -> Result<(Executed<D::Unit>, usize)> {
         let backoff = self.shared.config.backoff();
+        let first = batch[0].offset;
         let mut count = batch.len();
-        let mut attempt = 1;
         loop {
+            let attempt = self.attempt_at(first);
             let failure = match execute(&self.shared, &self.key, &batch[..count], attempt).await {
                 Ok(executed) => return Ok((executed, count)),
                 Err(failure) => failure,
             };
             if !self.shared.consumer.holds(&self.at) {
-                return Err(Error::new(
-                    Kind::Unassigned,
-                    format!("{} was taken away", self.at),
-                ));
+                return Err(Error::new(Kind::Unassigned, format!("{} was taken away", self.at)));
             }
             metrics::counter!(telemetry::FAILED_ATTEMPTS, "group" => self.key.group.to_string()).increment(1);
             if failure.index > 0 {
@@ -188,12 +210,14 @@ impl<D: Database> Partition<D> {
                 continue;
             }
             count = 1;
+            self.failures = (first, attempt);
             warn!(
-                processor = self.name(), offset = batch[0].offset, attempt, error = %failure.error,
+                processor = self.name(), offset = first, attempt, error = %failure.error,
                 "rolled back, the message is tried again and its partition waits"
             );
+            // What the last batch emitted must not wait for this one.
+            self.settle().await?;
             tokio::time::sleep(backoff.wait(attempt)).await;
-            attempt += 1;
         }
     }
 

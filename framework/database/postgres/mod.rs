@@ -29,7 +29,6 @@ pub use unit::PostgresUnit;
 use crate::{
     config::Problems,
     error::{Error, Kind, Result},
-    outbox::Outbox,
 };
 
 /// Connections for fence rows, clean-up and quarantine: never waited for by a handler's transaction.
@@ -118,11 +117,6 @@ impl Postgres {
     /// The pool that handlers use, for the service's own queries.
     pub fn pool(&self) -> &PgPool {
         &self.0.pool
-    }
-
-    /// The write side of the outbox.
-    pub fn outbox(&self) -> Outbox {
-        Outbox::new(self.clone())
     }
 
     fn control(&self) -> &PgPool {

@@ -4,7 +4,7 @@ use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
 use super::{Postgres, fault::failed};
-use crate::{error::Result, message::MessageId, outbox::Outgoing};
+use crate::{error::Result, message::MessageId, outgoing::Outgoing};
 
 impl Postgres {
     /// One INSERT.
