@@ -1,0 +1,169 @@
+//! Places orders by itself, waits until all are settled, verifies.
+
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
+
+use futures_util::stream::{self, StreamExt};
+use indicatif::{ProgressBar, ProgressStyle};
+use tidelock::{health::State, prelude::*};
+
+use crate::{
+    events::Line,
+    options::Options,
+    orders::{self, OrderRequest, Refusal},
+    payment, verify,
+};
+
+/// How often to look whether something moved.
+const LOOK: Duration = Duration::from_millis(250);
+/// The wait before an order is placed again after a failure, as a patient client of the HTTP interface would.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// The whole load; answers whether everything was as it should be.
+pub(crate) async fn run(
+    options: &Options,
+    count: u64,
+    database: &Postgres,
+    pipeline: &Pipeline,
+    brokers: &str,
+) -> Result<bool, BoxError> {
+    place_all(options, count, database).await?;
+    let settled = wait_until_settled(options.patience(), database, pipeline).await;
+    if let Err(reason) = &settled {
+        eprintln!("orders: {reason}");
+    }
+    Ok(verify::run(database, brokers).await? && settled.is_ok())
+}
+
+/// Places what is missing of `count` orders: their idempotency keys say which are there already, so a load that was
+/// killed goes on where it was, and the order whose answer was lost is not placed twice.
+async fn place_all(options: &Options, count: u64, database: &Postgres) -> Result<(), BoxError> {
+    let key = |number: u64| format!("{}-{number}", options.load_id);
+    let present: Vec<String> =
+        sqlx::query_scalar("SELECT idempotency_key FROM orders_order WHERE starts_with(idempotency_key, $1)")
+            .bind(format!("{}-", options.load_id))
+            .fetch_all(database.pool())
+            .await?;
+    let present: HashSet<String> = present.into_iter().collect();
+    let missing: Vec<u64> = (1..=count)
+        .filter(|number| !present.contains(&key(*number)))
+        .collect();
+    println!("placing {} orders, {} are there", missing.len(), present.len());
+    let bar = progress("placed", count);
+    bar.set_position(count - missing.len() as u64);
+    let start = Instant::now();
+    let mut outcomes = stream::iter(missing.iter().map(|number| async {
+        let deadline = Instant::now() + options.patience();
+        let placed = place(database, order(*number), &key(*number), deadline).await;
+        bar.inc(1);
+        placed
+    }))
+    .buffer_unordered(options.writers.max(1));
+    while let Some(outcome) = outcomes.next().await {
+        outcome?;
+    }
+    drop(outcomes);
+    bar.finish_and_clear();
+    println!(
+        "placed {} orders in {:.1} s",
+        missing.len(),
+        start.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+async fn place(
+    database: &Postgres,
+    request: OrderRequest,
+    key: &str,
+    deadline: Instant,
+) -> Result<(), BoxError> {
+    loop {
+        match orders::place(database, request.clone(), Some(key)).await {
+            Ok(_) => return Ok(()),
+            Err(Refusal::Request(sentence)) => return Err(sentence.into()),
+            Err(Refusal::Failure(error)) if Instant::now() > deadline => return Err(error),
+            Err(Refusal::Failure(error)) => {
+                tracing::warn!(%error, key, "not placed, trying again");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+/// The same order for the same number, in every run: twenty of each customer, one in ten of the one who cannot pay.
+fn order(number: u64) -> OrderRequest {
+    const PLENTY: [&str; 7] = ["anchor", "buoy", "compass", "flag", "lantern", "rope", "sail"];
+    let mut random = fastrand::Rng::with_seed(number);
+    let articles = random.usize(1..=3);
+    let mut skus = random.choose_multiple(PLENTY, articles);
+    if random.u8(..20) == 0 {
+        skus.push("sextant");
+    }
+    OrderRequest {
+        customer: match random.u8(..10) {
+            0 => payment::BROKE.to_owned(),
+            _ => format!("customer-{}", number / 20),
+        },
+        lines: skus
+            .into_iter()
+            .map(|sku| Line {
+                sku: sku.to_owned(),
+                quantity: random.i64(1..=3),
+            })
+            .collect(),
+    }
+}
+
+/// Waits until nothing is on its way any more: every order and every piece of stock has come to its end.
+async fn wait_until_settled(
+    patience: Duration,
+    database: &Postgres,
+    pipeline: &Pipeline,
+) -> Result<(), BoxError> {
+    let start = Instant::now();
+    let mut bar: Option<ProgressBar> = None;
+    let mut last = verify::Motion::default();
+    let mut moved = Instant::now();
+    loop {
+        for (component, state) in pipeline.health() {
+            if let State::Failed(why) = state {
+                return Err(format!("{component} gave up: {why}").into());
+            }
+        }
+        match verify::Motion::look(database).await {
+            Ok(now) => {
+                let bar = bar.get_or_insert_with(|| progress("settled", now.orders()));
+                bar.set_position(now.settled());
+                if now.is_over() {
+                    bar.finish_and_clear();
+                    println!(
+                        "settled {} orders in {:.1} s more",
+                        now.settled(),
+                        start.elapsed().as_secs_f64()
+                    );
+                    return Ok(());
+                }
+                if now != last {
+                    moved = Instant::now();
+                    last = now;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot look at the orders now"),
+        }
+        if moved.elapsed() > patience {
+            let health = pipeline.health();
+            return Err(format!("nothing moved for {patience:?}: {last:?}; {health:?}").into());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn progress(what: &'static str, length: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec} {elapsed}");
+    ProgressBar::new(length)
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        .with_message(what)
+}

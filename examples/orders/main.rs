@@ -1,0 +1,91 @@
+//! The order pipeline: order -> inventory -> payment -> shipping, with compensation. See README.md beside this file.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program, not a library"
+)]
+
+mod events;
+mod http;
+mod inventory;
+mod load;
+mod options;
+mod orders;
+mod payment;
+mod roles;
+mod shipping;
+mod verify;
+mod verify_topics;
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use clap::Parser;
+use tidelock::prelude::*;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use options::Options;
+
+/// How long a stop may take until what is left is dropped, which loses nothing.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match run(Options::parse()).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("orders: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Answers whether everything was as it should be.
+async fn run(options: Options) -> Result<bool, BoxError> {
+    let settings = options.settings()?;
+    let brokers = settings.kafka.brokers.clone();
+    let database = Postgres::connect(settings.database.clone()).await?;
+    if options.verify_only {
+        return verify::run(&database, &brokers).await;
+    }
+    let services = options.services();
+    roles::migrate(&database, &services).await?;
+    let pipeline = Arc::new(roles::pipeline(
+        settings,
+        &database,
+        &services,
+        options.instance.clone(),
+    )?);
+    pipeline.start().await?;
+    if let Some(listen) = options.listen() {
+        http::serve(listen, database.clone(), pipeline.clone(), &services).await?;
+    }
+    let work = async {
+        match options.load {
+            Some(orders) => load::run(&options, orders, &database, &pipeline, &brokers).await,
+            None => std::future::pending().await,
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = work => outcome,
+        stopped = asked_to_stop() => stopped.map(|()| options.load.is_none()),
+    };
+    pipeline.stop(STOP_WITHIN).await?;
+    outcome
+}
+
+async fn asked_to_stop() -> Result<(), BoxError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        done = tokio::signal::ctrl_c() => done?,
+    }
+    tracing::info!("asked to stop");
+    Ok(())
+}

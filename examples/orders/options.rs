@@ -1,0 +1,94 @@
+//! The command line.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::Parser;
+use tidelock::prelude::*;
+
+use crate::roles::Role;
+
+const CONNECTIONS_PER_SERVICE: u32 = 10;
+
+/// Order -> inventory -> payment -> shipping, each service with its own tables, through Kafka.
+#[derive(Debug, Parser)]
+#[command(name = "orders")]
+pub(crate) struct Options {
+    /// Kafka brokers, host:port separated by commas
+    #[arg(long, value_name = "URL", env = "TIDELOCK_KAFKA_BROKERS")]
+    kafka: String,
+
+    /// PostgreSQL, postgres://user:password@host:port/database
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TIDELOCK_DATABASE_URL",
+        hide_env_values = true
+    )]
+    database: String,
+
+    /// The services of this process; several separated by commas
+    #[arg(long = "role", value_enum, value_delimiter = ',', default_value = "all")]
+    roles: Vec<Role>,
+
+    /// A stable name: a restart under it takes over at once. No two running processes of a role may share one
+    #[arg(long, value_name = "NAME")]
+    pub(crate) instance: Option<String>,
+
+    /// Where to answer HTTP [default: 127.0.0.1:8080 where the order service runs without --load, else nowhere]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+
+    /// Place N orders, wait until all are settled, verify, and exit with 1 if anything is off
+    #[arg(long, value_name = "N")]
+    pub(crate) load: Option<u64>,
+
+    /// Names the load: started again under the same name, it goes on until there are N orders in all
+    #[arg(long, value_name = "NAME", default_value = "load")]
+    pub(crate) load_id: String,
+
+    /// How many orders of the load are placed at the same time
+    #[arg(long, value_name = "COUNT", default_value_t = 16)]
+    pub(crate) writers: usize,
+
+    /// How long the load may stand still before it is given up, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    patience: u64,
+
+    /// Verify what is there, and nothing else
+    #[arg(long, conflicts_with = "load")]
+    pub(crate) verify_only: bool,
+}
+
+impl Options {
+    pub(crate) fn services(&self) -> Vec<Role> {
+        Role::services(&self.roles)
+    }
+
+    pub(crate) fn listen(&self) -> Option<SocketAddr> {
+        let public = self.services().contains(&Role::Orders) && self.load.is_none();
+        self.listen
+            .or_else(|| public.then(|| SocketAddr::from(([127, 0, 0, 1], 8080))))
+    }
+
+    pub(crate) fn patience(&self) -> Duration {
+        Duration::from_secs(self.patience)
+    }
+
+    /// The framework's settings: the environment's, with what the command line says.
+    pub(crate) fn settings(&self) -> Result<Settings, BoxError> {
+        let given = [
+            ("TIDELOCK_KAFKA_BROKERS", &self.kafka),
+            ("TIDELOCK_DATABASE_URL", &self.database),
+        ];
+        let given = given.map(|(name, value)| (name.to_owned(), value.clone()));
+        let mut settings = Settings::from_vars("TIDELOCK_", std::env::vars().chain(given))?;
+        // While one partition has the shelf or the till, the others wait for it, each with a connection: enough must
+        // be left for the other services of this process.
+        let least = CONNECTIONS_PER_SERVICE * u32::try_from(self.services().len())?;
+        settings.database.max_connections = settings.database.max_connections.max(least);
+        if settings.relay.name.is_empty() {
+            settings.relay.name = "orders".to_owned();
+        }
+        Ok(settings)
+    }
+}

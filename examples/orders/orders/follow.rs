@@ -1,0 +1,121 @@
+//! Each event of the others is one step in the history of an order.
+
+use std::marker::PhantomData;
+
+use tidelock::prelude::*;
+use uuid::Uuid;
+
+use super::State;
+use crate::events::{
+    OrderShipped, PaymentAnswered, PaymentResult, StockRejected, StockReleased, StockReserved,
+};
+
+/// An event that takes an order further.
+pub(super) trait Progress: Event {
+    fn order_id(&self) -> Uuid;
+    fn state(&self) -> State;
+    fn detail(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Writes the step down: the same for every event.
+pub(super) struct Follow<E>(PhantomData<fn(E)>);
+
+impl<E> Follow<E> {
+    pub(super) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+#[async_trait]
+impl<E: Progress> Handler<Postgres> for Follow<E> {
+    type Event = E;
+
+    async fn handle(
+        &self,
+        message: &Message<E>,
+        context: &mut Context<'_, Postgres>,
+    ) -> Result<Outcome, BoxError> {
+        let event = &message.event;
+        let step = sqlx::query(
+            "INSERT INTO orders_step (order_id, state, stage, detail)
+             SELECT id, $2, $3, $4 FROM orders_order WHERE id = $1",
+        )
+        .bind(event.order_id())
+        .bind(event.state().name())
+        .bind(event.state().stage())
+        .bind(event.detail())
+        .execute(context.connection())
+        .await?;
+        if step.rows_affected() == 0 {
+            tracing::warn!(order = %event.order_id(), event = E::TYPE, "of an order that was never placed");
+            return Ok(Outcome::Skip);
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+impl Progress for StockReserved {
+    fn order_id(&self) -> Uuid {
+        self.order_id
+    }
+
+    fn state(&self) -> State {
+        State::Reserved
+    }
+}
+
+impl Progress for StockRejected {
+    fn order_id(&self) -> Uuid {
+        self.order_id
+    }
+
+    fn state(&self) -> State {
+        State::Rejected
+    }
+
+    fn detail(&self) -> Option<String> {
+        Some(format!(
+            "{} of {} wanted, {} there",
+            self.wanted, self.sku, self.available
+        ))
+    }
+}
+
+impl Progress for StockReleased {
+    fn order_id(&self) -> Uuid {
+        self.order_id
+    }
+
+    fn state(&self) -> State {
+        State::Cancelled
+    }
+}
+
+impl Progress for PaymentAnswered {
+    fn order_id(&self) -> Uuid {
+        self.order_id
+    }
+
+    fn state(&self) -> State {
+        match self.result {
+            PaymentResult::Taken => State::Paid,
+            PaymentResult::Declined => State::Declined,
+        }
+    }
+}
+
+impl Progress for OrderShipped {
+    fn order_id(&self) -> Uuid {
+        self.order_id
+    }
+
+    fn state(&self) -> State {
+        State::Shipped
+    }
+
+    fn detail(&self) -> Option<String> {
+        Some(format!("parcel {}", self.parcel))
+    }
+}

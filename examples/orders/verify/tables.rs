@@ -1,0 +1,98 @@
+//! The checks of the tables.
+
+use std::collections::HashMap;
+
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::Finding;
+
+/// What is checked, and the query that answers how many were looked at and how many are off.
+const CHECKS: &[(&str, &str)] = &[
+    (
+        "orders in exactly one final state",
+        "SELECT count(*), count(*) FILTER (WHERE finals <> 1) FROM (
+             SELECT count(step.state) AS finals FROM orders_order
+             LEFT JOIN orders_step AS step ON step.order_id = id AND stage = 3 GROUP BY id) AS each",
+    ),
+    (
+        "orders with a lawful history, each step once",
+        "SELECT count(*), count(*) FILTER (WHERE path NOT IN (
+             'placed reserved paid shipped', 'placed rejected', 'placed reserved declined cancelled')) FROM (
+             SELECT coalesce(string_agg(step.state, ' ' ORDER BY stage), '') AS path FROM orders_order
+             LEFT JOIN orders_step AS step ON step.order_id = id GROUP BY id) AS each",
+    ),
+    (
+        "articles: available + reserved + shipped = supplied",
+        "SELECT count(*), count(*) FILTER (WHERE available + reserved + shipped <> supplied) FROM inventory_stock",
+    ),
+    (
+        "articles: shipped = pieces in shipped orders",
+        "SELECT count(*), count(*) FILTER (WHERE shipped <> coalesce(pieces, 0)) FROM inventory_stock
+         LEFT JOIN (SELECT sku, sum(quantity) AS pieces FROM orders_line
+             WHERE order_id IN (SELECT order_id FROM orders_step WHERE state = 'shipped') GROUP BY sku) AS sent
+         USING (sku)",
+    ),
+    (
+        "articles: nothing left aside",
+        "SELECT count(*), count(*) FILTER (WHERE reserved <> 0
+             OR EXISTS (SELECT FROM inventory_reservation AS left_over WHERE left_over.sku = stock.sku))
+         FROM inventory_stock AS stock",
+    ),
+    (
+        "parcels: one for each shipped order, none for others",
+        "SELECT coalesce(sum(parcels), 0)::bigint, count(*) FILTER (WHERE parcels <> 1 OR ships <> 1) FROM (
+             SELECT count(DISTINCT parcel) AS parcels, count(DISTINCT step.order_id) AS ships
+             FROM shipping_parcel AS parcel
+             FULL JOIN (SELECT order_id FROM orders_step WHERE state = 'shipped') AS step USING (order_id)
+             GROUP BY order_id) AS each",
+    ),
+];
+
+/// As above, where the payment service is ours.
+const MONEY: &[(&str, &str)] = &[
+    (
+        "accounts: balance + what shipped orders cost = opening",
+        "SELECT count(*), count(*) FILTER (WHERE balance_cents + coalesce(spent, 0) <> opening_cents)
+         FROM payment_account
+         LEFT JOIN (SELECT customer, sum(amount_cents) AS spent FROM orders_order
+             WHERE id IN (SELECT order_id FROM orders_step WHERE state = 'shipped') GROUP BY customer) AS bill
+         USING (customer)",
+    ),
+    (
+        "money: balances + till = openings",
+        "SELECT 1::bigint, (taken_cents <> (SELECT coalesce(sum(opening_cents - balance_cents), 0)
+             FROM payment_account))::int::bigint
+         FROM payment_till",
+    ),
+];
+
+pub(super) async fn check(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
+    let paid_here: bool = sqlx::query_scalar("SELECT to_regclass('payment_account') IS NOT NULL")
+        .fetch_one(pool)
+        .await?;
+    let mut findings = Vec::new();
+    for &(what, query) in CHECKS.iter().chain(MONEY.iter().filter(|_| paid_here)) {
+        let (seen, off) = sqlx::query_as(query).fetch_one(pool).await?;
+        findings.push(Finding {
+            what: what.to_owned(),
+            seen,
+            off,
+        });
+    }
+    Ok(findings)
+}
+
+/// How each order ended and what it costs.
+pub(super) async fn fates(pool: &PgPool) -> sqlx::Result<HashMap<Uuid, (String, i64)>> {
+    let rows: Vec<(Uuid, String, i64)> = sqlx::query_as(
+        "SELECT id, coalesce(min(step.state), 'open'), amount_cents FROM orders_order
+         LEFT JOIN orders_step AS step ON step.order_id = id AND stage = 3 GROUP BY id, amount_cents",
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(id, state, amount)| (id, (state, amount)))
+        .collect())
+}
