@@ -5,4 +5,5 @@ mod architecture;
 mod crash;
 mod log_kafka;
 mod pipeline;
+mod settings;
 mod witness;

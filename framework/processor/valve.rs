@@ -63,3 +63,85 @@ impl Valve {
         self.level.lock().unwrap_or_else(PoisonError::into_inner).paused = false;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::{
+        error::Result,
+        log::GroupMetadata,
+        message::Headers,
+    };
+
+    /// Remembers pauses and resumes.
+    #[derive(Default)]
+    struct Told(Mutex<Vec<&'static str>>);
+
+    #[async_trait]
+    impl Consumer for Told {
+        fn holds(&self, _: &Assignment) -> bool {
+            true
+        }
+
+        async fn committed(&self, _: &Assignment) -> Result<Option<i64>> {
+            Ok(None)
+        }
+
+        async fn start(&self, _: &Assignment, _: i64) -> Result<u64> {
+            Ok(0)
+        }
+
+        fn pause(&self, _: &Assignment) -> Result<()> {
+            self.0.lock().unwrap().push("pause");
+            Ok(())
+        }
+
+        fn resume(&self, _: &Assignment) -> Result<()> {
+            self.0.lock().unwrap().push("resume");
+            Ok(())
+        }
+
+        fn metadata(&self, _: &[Assignment]) -> Result<GroupMetadata> {
+            Ok(GroupMetadata(Box::new(())))
+        }
+
+        async fn close(&self) {}
+    }
+
+    fn records(count: usize, bytes: usize) -> Vec<Received> {
+        let record = Received {
+            topic: "t".into(),
+            partition: 0,
+            offset: 0,
+            key: None,
+            payload: Some(vec![0; bytes].into()),
+            headers: Headers::new(),
+            time_ms: 0,
+        };
+        vec![record; count]
+    }
+
+    #[test]
+    fn pauses_above_the_limits_and_resumes_below_half() {
+        let told = Arc::new(Told::default());
+        let at = Assignment { topic: "t".into(), partition: 0, epoch: 1 };
+        let valve = Valve::new(told.clone(), at, 10, 1_000);
+        valve.arrived(&records(10, 1));
+        valve.arrived(&records(1, 1));
+        valve.arrived(&records(1, 1));
+        assert_eq!(*told.0.lock().unwrap(), ["pause"]);
+        valve.taken(&records(6, 1));
+        assert_eq!(*told.0.lock().unwrap(), ["pause"]);
+        valve.taken(&records(1, 1));
+        assert_eq!(*told.0.lock().unwrap(), ["pause", "resume"]);
+        valve.arrived(&records(1, 2_000));
+        assert_eq!(*told.0.lock().unwrap(), ["pause", "resume", "pause"]);
+        valve.opened();
+        valve.arrived(&records(1, 1));
+        assert_eq!(*told.0.lock().unwrap(), ["pause", "resume", "pause", "pause"]);
+    }
+}

@@ -26,7 +26,7 @@ use crate::{
     telemetry,
 };
 
-/// How often a shard with quarantined keys looks whether somebody asked for their release.
+/// How often a shard looks whether somebody asked for a release from the quarantine.
 const RELEASE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a relayed shard keeps from one session to the next.
@@ -133,7 +133,7 @@ impl<S: Source> ShardRelay<S> {
             if let Some(rotation) = session.producer.must_rotate() {
                 return Ok(rotation);
             }
-            if session.sorting.holds_any() && session.release_due <= Instant::now() {
+            if session.release_due <= Instant::now() {
                 session.release_due = Instant::now() + RELEASE_INTERVAL;
                 session.release().await?;
                 continue;
@@ -142,7 +142,7 @@ impl<S: Source> ShardRelay<S> {
                 biased;
                 () = stop.cancelled() => return Err(Error::new(Kind::Stopped, "the relay was stopped")),
                 planned = ahead.next() => planned?,
-                () = tokio::time::sleep_until(session.release_due), if session.sorting.holds_any() => continue,
+                () = tokio::time::sleep_until(session.release_due) => continue,
             };
             let published = session.publish(planned).await?;
             hit(Point::R6);
@@ -284,44 +284,36 @@ impl<S: Source> Session<'_, S> {
     async fn release(&mut self) -> Result<()> {
         let shard = self.shard.shard;
         let (held, requested) = self.shard.source.held_keys(shard).await?;
-        if requested {
-            let attempt = uuid::Uuid::now_v7();
-            let released = self
-                .shard
-                .source
-                .take_released(shard, attempt, self.shard.config.max_rows)
-                .await?;
-            let mut records = Vec::with_capacity(released.len());
-            for each in &released {
-                records.extend(codec::decode(&each.message.record)?);
-            }
-            let position = self.position.next(self.position.source.clone(), Some(attempt));
-            let count = records.len();
-            let topic = self.shard.config.progress_topic();
-            let publication = Publication {
-                topic: &topic,
-                records,
-                position: &position,
-            };
-            if let Err(refusals) = publish(self.producer.as_mut(), publication, async { Ok(()) }).await? {
-                let refused: Vec<(i64, String)> = refusals
-                    .iter()
-                    .filter_map(|refusal| Some((released.get(refusal.index)?.entry, refusal.reason.clone())))
-                    .collect();
-                self.shard.source.refuse_released(shard, &refused).await?;
-                return Err(Error::new(
-                    Kind::Refused,
-                    format!("{} released messages were refused again", refused.len()),
-                ));
-            }
-            self.advance(position, count);
-            self.shard.source.settle_quarantine(shard, Some(attempt)).await?;
-            info!(relay = self.shard.name(), count, "released from the quarantine");
-            let (held, _) = self.shard.source.held_keys(shard).await?;
-            self.sorting = Sorting::new(held);
-        } else {
-            self.sorting = Sorting::new(held);
+        self.sorting = Sorting::new(held);
+        if !requested {
+            return Ok(());
         }
+        let attempt = uuid::Uuid::now_v7();
+        let released = self.shard.source.take_released(shard, attempt, self.shard.config.max_rows).await?;
+        if released.is_empty() {
+            return Ok(());
+        }
+        let mut records = Vec::with_capacity(released.len());
+        for each in &released {
+            records.extend(codec::decode(&each.message.record)?);
+        }
+        let position = self.position.next(self.position.source.clone(), Some(attempt));
+        let count = records.len();
+        let topic = self.shard.config.progress_topic();
+        let publication = Publication { topic: &topic, records, position: &position };
+        if let Err(refusals) = publish(self.producer.as_mut(), publication, async { Ok(()) }).await? {
+            let refused: Vec<(i64, String)> = refusals
+                .iter()
+                .filter_map(|refusal| Some((released.get(refusal.index)?.entry, refusal.reason.clone())))
+                .collect();
+            self.shard.source.refuse_released(shard, &refused).await?;
+            return Err(Error::new(Kind::Refused, format!("{} released messages were refused again", refused.len())));
+        }
+        self.advance(position, count);
+        self.shard.source.settle_quarantine(shard, Some(attempt)).await?;
+        info!(relay = self.shard.name(), count, "released from the quarantine");
+        let (held, _) = self.shard.source.held_keys(shard).await?;
+        self.sorting = Sorting::new(held);
         Ok(())
     }
 

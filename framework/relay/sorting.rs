@@ -28,10 +28,6 @@ impl Sorting {
         Self { held }
     }
 
-    pub(crate) fn holds_any(&self) -> bool {
-        !self.held.is_empty()
-    }
-
     /// Notes the keys of messages whose quarantine is confirmed.
     pub(crate) fn hold(&mut self, messages: &[Quarantined]) {
         self.held.extend(messages.iter().filter_map(held_key));

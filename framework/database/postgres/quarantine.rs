@@ -172,17 +172,15 @@ impl Postgres {
 
     pub(super) async fn keys_held(&self, shard: Shard) -> Result<(HashSet<HeldKey>, bool)> {
         let held = self.sql(&format!(
-            "SELECT topic, key, bool_or(release_asked) FROM tidelock.quarantine \
-             WHERE state <> 'proposed'{} GROUP BY topic, key, origin = 'outbox' AND key IS NOT NULL \
-             HAVING bool_or(release_asked) OR bool_or(origin = 'outbox' AND key IS NOT NULL)",
+            "SELECT topic, key, bool_or(release_asked), bool_or(origin = 'outbox' AND key IS NOT NULL) \
+             FROM tidelock.quarantine WHERE state <> 'proposed'{} GROUP BY topic, key",
             shard_filter(shard)
         ));
-        let rows = sqlx::query(held)
-            .fetch_all(self.control())
-            .await
-            .map_err(failed("read the quarantine"))?;
+        let rows = sqlx::query(held).fetch_all(self.control()).await.map_err(failed("read the quarantine"))?;
         let asked = rows.iter().any(|row| row.get(2));
-        Ok((rows.iter().filter_map(held_key).collect(), asked))
+        // An output that a processor emitted holds nothing back: the outbox does not know its key.
+        let holding = rows.iter().filter(|row| row.get(3));
+        Ok((holding.filter_map(held_key).collect(), asked))
     }
 
     /// Keys are never torn: an entry behind an asked one of the same key goes along.

@@ -39,7 +39,7 @@ const EPOCH_2000_US: i64 = 946_684_800_000_000;
 
 const TICK: &str = "SELECT pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint, \
     pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn(), substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)";
-const FLUSHED: &str = "SELECT pg_current_wal_flush_lsn() >= '0/0'::pg_lsn + $1::bigint::numeric";
+const FLUSHED: &str = "SELECT pg_current_wal_flush_lsn() - '0/0'::pg_lsn >= $1::bigint";
 const BARRIER: &str = "SELECT pg_logical_emit_message(true, 'tidelock', '')";
 
 /// The statements, with schema and shard filled in. The sub-selects are evaluated once, where the bare expression

@@ -215,7 +215,7 @@ async fn sweep_on(
 /// The same server, on the same timeline, may still have been put back to an older state.
 async fn require_history(connection: &mut PgConnection, place: &Place) -> Result<()> {
     let row = sqlx::query(
-        "SELECT pg_current_wal_flush_lsn() >= '0/0'::pg_lsn + $1::bigint::numeric, pg_current_snapshot()::text",
+        "SELECT pg_current_wal_flush_lsn() - '0/0'::pg_lsn >= $1::bigint, pg_current_snapshot()::text",
     )
     .bind(place.wal as i64)
     .fetch_one(connection)
