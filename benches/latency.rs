@@ -9,14 +9,15 @@ use std::{
 use tidelock::{pipeline::Pipeline, relay::RelayConfig};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::{Bench, witness};
+use crate::{Bench, limits, witness};
 
 const TOPIC: &str = "latency";
+const PARTITIONS: i32 = 6;
 const WRITERS: u32 = 8;
 
 pub(crate) async fn run(bench: &Bench, rate: u32, length: Duration) {
     let postgres = bench.postgres().await;
-    witness::create_topic(&bench.lab.kafka_url(), TOPIC, 6, &[]).await;
+    witness::create_topic(&bench.lab.kafka_url(), TOPIC, PARTITIONS, &[]).await;
     let pipeline = Pipeline::builder(bench.kafka(), postgres.clone())
         .relay(RelayConfig::new("latency"))
         .build()
@@ -25,7 +26,7 @@ pub(crate) async fn run(bench: &Bench, rate: u32, length: Duration) {
     pipeline.ready().await;
     let (sender, receiver) = mpsc::channel();
     let kafka = bench.lab.kafka_url();
-    std::thread::spawn(move || witness::follow(&kafka, TOPIC, &sender));
+    std::thread::spawn(move || limits::follow(&kafka, TOPIC, PARTITIONS, &sender));
     tokio::time::sleep(Duration::from_secs(2)).await;
 
     let late = Arc::new(AtomicUsize::new(0));

@@ -17,12 +17,7 @@ use std::ops::{Deref, DerefMut};
 
 use sqlx::{PgConnection, Transaction};
 
-use crate::{
-    database::postgres::Postgres,
-    error::Result,
-    event::Event,
-    message::MessageId,
-};
+use crate::{database::postgres::Postgres, error::Result, event::Event, message::MessageId};
 
 pub use crate::outgoing::Outgoing;
 

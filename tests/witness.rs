@@ -18,23 +18,23 @@ const WAIT: Duration = Duration::from_secs(20);
 
 /// A record as found in a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    pub partition: i32,
-    pub offset: i64,
-    pub key: String,
-    pub payload: Vec<u8>,
-    pub headers: Vec<(String, String)>,
+pub(crate) struct Found {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) key: String,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 impl Found {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
             .find(|(each, _)| each == name)
             .map(|(_, value)| value.as_str())
     }
 
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.payload).expect("the payload is JSON")
     }
 }
@@ -53,20 +53,11 @@ fn consumer(kafka: &str, isolation: &str) -> BaseConsumer {
 }
 
 /// All committed records of a topic, partition by partition; open transactions must have ended before.
-pub fn committed(kafka: &str, topic: &str) -> Vec<Found> {
-    read(kafka, topic, "read_committed")
-}
-
-/// All records of a topic, aborted and open ones too.
-pub fn uncommitted(kafka: &str, topic: &str) -> Vec<Found> {
-    read(kafka, topic, "read_uncommitted")
-}
-
-fn read(kafka: &str, topic: &str, isolation: &str) -> Vec<Found> {
+pub(crate) fn committed(kafka: &str, topic: &str) -> Vec<Found> {
     let deadline = Instant::now() + WAIT;
     // A read_committed client would be told the last stable offset, and take an open transaction for the end.
     let outsider = consumer(kafka, "read_uncommitted");
-    let consumer = consumer(kafka, isolation);
+    let consumer = consumer(kafka, "read_committed");
     let partitions = partitions(&outsider, topic);
     let mut list = TopicPartitionList::new();
     let mut ends = Vec::new();
@@ -153,7 +144,7 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
 }
 
 /// Creates a topic with settings of its own.
-pub async fn create_topic(kafka: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+pub(crate) async fn create_topic(kafka: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
         .set("bootstrap.servers", kafka)
         .create()
@@ -173,14 +164,14 @@ pub async fn create_topic(kafka: &str, topic: &str, partitions: i32, settings: &
 
 /// A record to write.
 #[derive(Debug, Clone)]
-pub struct Sent {
-    pub key: String,
-    pub payload: String,
-    pub headers: Vec<(String, String)>,
+pub(crate) struct Sent {
+    pub(crate) key: String,
+    pub(crate) payload: String,
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 /// Writes records in order, idempotently, and waits for all of them.
-pub fn write(kafka: &str, topic: &str, records: &[Sent]) {
+pub(crate) fn write(kafka: &str, topic: &str, records: &[Sent]) {
     let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
         .set("bootstrap.servers", kafka)
         .set("enable.idempotence", "true")
@@ -208,7 +199,7 @@ pub fn write(kafka: &str, topic: &str, records: &[Sent]) {
 }
 
 /// The group's committed offsets, one per partition; `None` where there is none.
-pub fn offsets(kafka: &str, group: &str, topic: &str) -> Vec<Option<i64>> {
+pub(crate) fn offsets(kafka: &str, group: &str, topic: &str) -> Vec<Option<i64>> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", kafka)
         .set("group.id", group)
@@ -234,34 +225,8 @@ pub fn offsets(kafka: &str, group: &str, topic: &str) -> Vec<Option<i64>> {
         .collect()
 }
 
-/// Sends on what is committed from now on, with the time of receipt, until nobody listens.
-pub fn follow(
-    kafka: &str,
-    topic: &str,
-    receiver: &std::sync::mpsc::Sender<(Vec<u8>, std::time::SystemTime)>,
-) {
-    let consumer = consumer(kafka, "read_committed");
-    let mut list = TopicPartitionList::new();
-    for partition in 0..partitions(&consumer, topic) {
-        list.add_partition_offset(topic, partition, Offset::Beginning)
-            .expect("a partition");
-    }
-    consumer.assign(&list).expect("assign");
-    loop {
-        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
-            let received = (
-                message.payload().unwrap_or_default().to_vec(),
-                std::time::SystemTime::now(),
-            );
-            if receiver.send(received).is_err() {
-                return;
-            }
-        }
-    }
-}
-
 /// Changes one setting of a topic.
-pub async fn set_topic(kafka: &str, topic: &str, name: &str, value: &str) {
+pub(crate) async fn set_topic(kafka: &str, topic: &str, name: &str, value: &str) {
     use rdkafka::admin::{AlterConfig, ResourceSpecifier};
     let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
         .set("bootstrap.servers", kafka)

@@ -1,13 +1,19 @@
 //! What the machine can do without the framework: the other side of each ratio.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Condvar, Mutex},
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     ClientConfig, ClientContext,
     message::DeliveryResult,
     producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
 };
-use std::sync::{Arc, Condvar, Mutex};
+
+mod follow;
+
+pub(crate) use follow::follow;
 
 /// Counts acknowledgements, as a hand-written loop would.
 #[derive(Clone, Default)]

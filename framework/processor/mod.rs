@@ -42,7 +42,7 @@ use crate::{
 /// for that outcome anyway.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Reads topics as one consumer group and runs handlers. Built by hand, run by a [`Pipeline`](crate::pipeline).
+/// Reads topics as one consumer group and runs handlers. Built by hand, run by a `Pipeline`.
 pub struct Processor<D: Database> {
     group: Arc<str>,
     config: Option<ProcessorConfig>,

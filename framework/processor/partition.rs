@@ -149,8 +149,15 @@ impl<D: Database> Partition<D> {
 
     /// One batch: handlers, then the last batch's log transaction, then this one's database commit.
     async fn batch(&mut self) -> Result<()> {
-        let alone = self.waiting.front().is_some_and(|record| record.offset < self.alone_below);
-        let count = if alone { 1 } else { self.waiting.len().min(self.shared.config.max_batch) };
+        let alone = self
+            .waiting
+            .front()
+            .is_some_and(|record| record.offset < self.alone_below);
+        let count = if alone {
+            1
+        } else {
+            self.waiting.len().min(self.shared.config.max_batch)
+        };
         let batch: Vec<Received> = self.waiting.drain(..count).collect();
         let (executed, used) = self.execute(&batch).await?;
         let rest = batch[used..].to_vec();
@@ -202,7 +209,10 @@ impl<D: Database> Partition<D> {
                 Err(failure) => failure,
             };
             if !self.shared.consumer.holds(&self.at) {
-                return Err(Error::new(Kind::Unassigned, format!("{} was taken away", self.at)));
+                return Err(Error::new(
+                    Kind::Unassigned,
+                    format!("{} was taken away", self.at),
+                ));
             }
             metrics::counter!(telemetry::FAILED_ATTEMPTS, "group" => self.key.group.to_string()).increment(1);
             if failure.index > 0 {

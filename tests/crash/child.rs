@@ -29,11 +29,11 @@ use tidelock::{
 use super::scene::{input_topic, output_topic};
 
 /// Which topics and which group: the name of the scene.
-pub const SCENE: &str = "TIDELOCK_TEST_SCENE";
+pub(crate) const SCENE: &str = "TIDELOCK_TEST_SCENE";
 /// `relay`, `processor` or both.
-pub const ROLES: &str = "TIDELOCK_TEST_ROLES";
+pub(crate) const ROLES: &str = "TIDELOCK_TEST_ROLES";
 /// The stable name of the instance, if it has one.
-pub const INSTANCE: &str = "TIDELOCK_TEST_INSTANCE";
+pub(crate) const INSTANCE: &str = "TIDELOCK_TEST_INSTANCE";
 
 fn scene() -> &'static str {
     static SCENE_NAME: std::sync::LazyLock<String> =
@@ -47,9 +47,9 @@ fn leak(name: String) -> &'static str {
 
 /// What goes in: the `n`-th message of its key.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
-pub struct Input {
-    pub key: String,
-    pub n: i64,
+pub(crate) struct Input {
+    pub(crate) key: String,
+    pub(crate) n: i64,
 }
 
 impl Event for Input {
@@ -69,15 +69,15 @@ impl Event for Input {
 
 /// What comes out: `copy` counts from 0 for one input.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Output {
-    pub key: String,
-    pub n: i64,
-    pub copy: i64,
+pub(crate) struct Output {
+    pub(crate) key: String,
+    pub(crate) n: i64,
+    pub(crate) copy: i64,
 }
 
 impl Output {
     /// How many outputs an input has: 0, 1 or 2.
-    pub fn copies(n: i64) -> i64 {
+    pub(crate) fn copies(n: i64) -> i64 {
         match n {
             n if n % 5 == 0 => 0,
             n if n % 7 == 0 => 2,
@@ -168,10 +168,10 @@ async fn child() {
 }
 
 /// How to start a child.
-pub struct Spec(Command, PathBuf);
+pub(crate) struct Spec(Command, PathBuf);
 
 impl Spec {
-    pub fn new(scene: &str, roles: &str, log: PathBuf) -> Self {
+    pub(crate) fn new(scene: &str, roles: &str, log: PathBuf) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["crash::child::child", "--exact", "--ignored", "--nocapture"])
@@ -180,18 +180,18 @@ impl Spec {
         Self(command, log)
     }
 
-    pub fn env(mut self, name: &str, value: impl AsRef<str>) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<str>) -> Self {
         self.0.env(name, value.as_ref());
         self
     }
 
     /// `abort` there, at the `hit`-th time.
-    pub fn dies_at(self, point: &str, hit: u32) -> Self {
+    pub(crate) fn dies_at(self, point: &str, hit: u32) -> Self {
         self.env("TIDELOCK_FAILPOINTS", format!("{point}={hit}:abort"))
     }
 
     /// Waits there, at the `hit`-th time, until [`Child::go_on`].
-    pub fn waits_at(self, point: &str, hit: u32) -> Self {
+    pub(crate) fn waits_at(self, point: &str, hit: u32) -> Self {
         let dir = self.1.with_extension(point.replace('.', "-"));
         std::fs::create_dir_all(&dir).unwrap();
         let spec = format!("{point}={hit}:pause({})", dir.display());
@@ -201,15 +201,15 @@ impl Spec {
         waiting
     }
 
-    pub fn leaves_out(self, variant: &str) -> Self {
+    pub(crate) fn leaves_out(self, variant: &str) -> Self {
         self.env("TIDELOCK_VARIANTS", variant)
     }
 
-    pub fn named(self, instance: &str) -> Self {
+    pub(crate) fn named(self, instance: &str) -> Self {
         self.env(INSTANCE, instance)
     }
 
-    pub fn spawn(mut self) -> Child {
+    pub(crate) fn spawn(mut self) -> Child {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -236,7 +236,7 @@ impl Spec {
 }
 
 /// A running child; killed when dropped.
-pub struct Child {
+pub(crate) struct Child {
     process: Process,
     log: PathBuf,
     marker: Option<PathBuf>,
@@ -245,7 +245,7 @@ pub struct Child {
 impl Child {
     /// Waits until it died at its failpoint.
     #[track_caller]
-    pub fn died(mut self) {
+    pub(crate) fn died(mut self) {
         let status = self.wait(Duration::from_secs(60), "die at its failpoint");
         assert_eq!(
             status.signal(),
@@ -257,7 +257,7 @@ impl Child {
 
     /// Waits until it stands at the point where it is to wait.
     #[track_caller]
-    pub fn stands(&self) {
+    pub(crate) fn stands(&self) {
         let marker = self.marker.as_ref().expect("a child that waits somewhere");
         let deadline = Instant::now() + Duration::from_secs(60);
         while !marker.exists() {
@@ -272,17 +272,17 @@ impl Child {
     }
 
     /// Lets it go on from the point where it waits.
-    pub fn go_on(&self) {
+    pub(crate) fn go_on(&self) {
         std::fs::remove_file(self.marker.as_ref().expect("a child that waits somewhere")).unwrap();
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.process.id() as i32), signal).unwrap();
     }
 
     /// Asks it to stop, and waits until it did so without complaint.
     #[track_caller]
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         drop(self.process.stdin.take());
         let status = self.wait(Duration::from_secs(40), "stop");
         assert!(status.success(), "{status}, see {}", self.log.display());

@@ -15,11 +15,11 @@ use tidelock::{
     message::Headers,
 };
 
-pub const TOPIC: &str = "late";
+pub(crate) const TOPIC: &str = "late";
 const KAFKA: &str = "TIDELOCK_TEST_LATE_ABORT";
 const MARKER: &str = "TIDELOCK_TEST_MARKER";
 
-pub fn start(kafka: &str, marker: &Path, without_rotation: bool) -> Child {
+pub(crate) fn start(kafka: &str, marker: &Path, without_rotation: bool) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["crash::late_abort::child", "--exact", "--ignored"])

@@ -20,35 +20,35 @@ use super::{
 };
 use crate::witness::{self, Found, Sent};
 
-pub fn input_topic(scene: &str) -> String {
+pub(crate) fn input_topic(scene: &str) -> String {
     format!("{scene}.in")
 }
 
-pub fn output_topic(scene: &str) -> String {
+pub(crate) fn output_topic(scene: &str) -> String {
     format!("{scene}.out")
 }
 
 /// How long anything may take to come through.
 const WAIT: Duration = Duration::from_secs(60);
 
-pub struct Scene {
-    pub name: String,
-    pub kafka: String,
-    pub database: String,
-    pub pool: PgPool,
-    pub postgres: Postgres,
+pub(crate) struct Scene {
+    pub(crate) name: String,
+    pub(crate) kafka: String,
+    pub(crate) database: String,
+    pub(crate) pool: PgPool,
+    pub(crate) postgres: Postgres,
     directory: PathBuf,
     children: AtomicU32,
 }
 
 impl Scene {
     /// On the servers that all tests share.
-    pub async fn new(test: &str) -> Self {
+    pub(crate) async fn new(test: &str) -> Self {
         let lab = tokio::task::spawn_blocking(Lab::shared).await.unwrap();
         Self::on(test, lab.kafka_url(), lab.database_url()).await
     }
 
-    pub async fn on(test: &str, kafka: String, server: String) -> Self {
+    pub(crate) async fn on(test: &str, kafka: String, server: String) -> Self {
         static SCENES: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "{test}_{}_{}",
@@ -98,7 +98,7 @@ impl Scene {
     }
 
     /// A child on this scene: short time-outs, inbox off so that it hides nothing.
-    pub fn child(&self, roles: &str) -> Spec {
+    pub(crate) fn child(&self, roles: &str) -> Spec {
         let number = self.children.fetch_add(1, Ordering::Relaxed);
         Spec::new(
             &self.name,
@@ -119,15 +119,19 @@ impl Scene {
 
     /// Commits `count` messages, spread over a few keys, in business transactions that lock their entity first; every
     /// tenth is rolled back. What is committed stands in the ledger too.
-    pub async fn enqueue(&self, count: i64) {
+    pub(crate) async fn enqueue(&self, count: i64) {
         self.enqueue_with(&self.pool, count).await.unwrap();
     }
 
-    pub async fn enqueue_with(&self, pool: &PgPool, count: i64) -> Result<(), sqlx::Error> {
+    pub(crate) async fn enqueue_with(&self, pool: &PgPool, count: i64) -> Result<(), sqlx::Error> {
         self.enqueue_on(&mut *pool.acquire().await?, count).await
     }
 
-    pub async fn enqueue_on(&self, connection: &mut PgConnection, count: i64) -> Result<(), sqlx::Error> {
+    pub(crate) async fn enqueue_on(
+        &self,
+        connection: &mut PgConnection,
+        count: i64,
+    ) -> Result<(), sqlx::Error> {
         for i in 0..count {
             let key = format!("k{}", i % 7);
             let mut transaction = connection.begin().await?;
@@ -169,7 +173,7 @@ impl Scene {
     }
 
     /// Waits until every message of the ledger was published and every published row deleted, then judges.
-    pub async fn published(&self) -> Verdict {
+    pub(crate) async fn published(&self) -> Verdict {
         let deadline = Instant::now() + WAIT;
         loop {
             let left: i64 = sqlx::query("SELECT count(*) FROM tidelock.outbox")
@@ -191,7 +195,7 @@ impl Scene {
     }
 
     /// Compares ledger and topic as they are.
-    pub async fn judge_published(&self) -> Verdict {
+    pub(crate) async fn judge_published(&self) -> Verdict {
         let expected: BTreeSet<(String, i64)> = self.pairs("ledger").await.into_iter().collect();
         let found: Vec<(String, i64)> = self
             .committed(input_topic(&self.name))
@@ -203,7 +207,7 @@ impl Scene {
         Verdict::of(&expected, &found)
     }
 
-    pub async fn committed(&self, topic: String) -> Vec<Found> {
+    pub(crate) async fn committed(&self, topic: String) -> Vec<Found> {
         let kafka = self.kafka.clone();
         tokio::task::spawn_blocking(move || witness::committed(&kafka, &topic))
             .await
@@ -211,7 +215,7 @@ impl Scene {
     }
 
     /// Writes messages `from..=to` of every key to the input topic.
-    pub async fn feed(&self, from: i64, to: i64) {
+    pub(crate) async fn feed(&self, from: i64, to: i64) {
         let inputs = (from..=to).flat_map(|n| {
             KEYS.map(|key| Input {
                 key: key.to_owned(),
@@ -235,20 +239,20 @@ impl Scene {
     }
 
     /// Creates the topics of a processor.
-    pub async fn topics(&self) {
+    pub(crate) async fn topics(&self) {
         witness::create_topic(&self.kafka, &input_topic(&self.name), 3, &[]).await;
         witness::create_topic(&self.kafka, &output_topic(&self.name), 3, &[]).await;
     }
 
     /// Waits until the group's committed offsets stand at the end of the input, then judges effects and outputs of
     /// messages `1..=to`.
-    pub async fn processed(&self, to: i64) -> (Verdict, Verdict) {
+    pub(crate) async fn processed(&self, to: i64) -> (Verdict, Verdict) {
         self.settled().await;
         self.judge_processed(to).await
     }
 
     /// Waits until the group's committed offsets stand at the end of the input.
-    pub async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         let deadline = Instant::now() + WAIT;
         let topic = input_topic(&self.name);
         let ends = {
@@ -280,7 +284,7 @@ impl Scene {
     }
 
     /// Waits until all partitions but one have moved on from their first offset; answers that one.
-    pub async fn untouched_fence(&self) -> (FenceKey, Fence) {
+    pub(crate) async fn untouched_fence(&self) -> (FenceKey, Fence) {
         let deadline = Instant::now() + WAIT;
         loop {
             let mut untouched = Vec::new();
@@ -311,7 +315,7 @@ impl Scene {
     }
 
     /// Compares the effects alone with messages `from..=to` of every key.
-    pub async fn judge_effects(&self, from: i64, to: i64) -> Verdict {
+    pub(crate) async fn judge_effects(&self, from: i64, to: i64) -> Verdict {
         let inputs = (from..=to)
             .flat_map(|n| KEYS.map(|key| (key.to_owned(), n)))
             .collect();
@@ -319,7 +323,7 @@ impl Scene {
     }
 
     /// Compares effects and outputs with the inputs, as they are.
-    pub async fn judge_processed(&self, to: i64) -> (Verdict, Verdict) {
+    pub(crate) async fn judge_processed(&self, to: i64) -> (Verdict, Verdict) {
         let inputs: BTreeSet<(String, i64)> = (1..=to)
             .flat_map(|n| KEYS.map(|key| (key.to_owned(), n)))
             .collect();
@@ -342,4 +346,4 @@ impl Scene {
 }
 
 /// Enough keys for every partition to have some.
-pub const KEYS: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+pub(crate) const KEYS: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];

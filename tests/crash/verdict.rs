@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Counts of each way to break the promise, with the first few culprits.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
-    pub lost: Vec<String>,
-    pub duplicate: Vec<String>,
-    pub reordered: Vec<String>,
-    pub phantom: Vec<String>,
+pub(crate) struct Verdict {
+    pub(crate) lost: Vec<String>,
+    pub(crate) duplicate: Vec<String>,
+    pub(crate) reordered: Vec<String>,
+    pub(crate) phantom: Vec<String>,
 }
 
 impl Verdict {
     /// Compares what was found, in order, with what is expected. A message is (key, its place within the key, a text
     /// that names it).
-    pub fn of(expected: &BTreeSet<(String, i64)>, found: &[(String, i64)]) -> Self {
+    pub(crate) fn of(expected: &BTreeSet<(String, i64)>, found: &[(String, i64)]) -> Self {
         let mut verdict = Self::default();
         let mut seen = BTreeSet::new();
         let mut last: BTreeMap<&str, i64> = BTreeMap::new();
@@ -42,12 +42,12 @@ impl Verdict {
         verdict
     }
 
-    pub fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         *self == Self::default()
     }
 
     #[track_caller]
-    pub fn assert_clean(&self, what: &str) {
+    pub(crate) fn assert_clean(&self, what: &str) {
         assert!(
             self.is_clean(),
             "{what}: {} lost {:?}, {} duplicate {:?}, {} reordered {:?}, {} phantom {:?}",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidelock::{
     error::Kind,
-    log::{Assignor, Cleanup, ConsumerEvent, Log, PartitionOffset, kafka::Kafka},
+    log::{Assignor, Cleanup, Commit, ConsumerEvent, Log, PartitionOffset, kafka::Kafka},
 };
 
 use super::{Member, committed, config, kafka, producer, publish, record, sent, text, topic, unique};
@@ -54,14 +54,11 @@ async fn a_start_delivers_exactly_from_its_offset() {
         records[0].offset, 51,
         "the commit marker of the first transaction takes offset 50"
     );
-    member.consumer.close().await;
+    let Member { consumer, events } = member;
+    drop(events);
+    consumer.close().await;
     assert_eq!(
-        member
-            .consumer
-            .start(assignment, 0)
-            .await
-            .expect_err("closed")
-            .kind(),
+        consumer.start(assignment, 0).await.expect_err("closed").kind(),
         Kind::Unassigned
     );
 }
@@ -96,7 +93,7 @@ async fn pauses_and_resumes_neither_lose_nor_repeat() {
             member.consumer.resume(&assignment).expect("resume");
         }
     }
-    member.consumer.close().await;
+    member.close().await;
 }
 
 #[tokio::test]
@@ -105,9 +102,9 @@ async fn an_offset_in_a_transaction_is_known_only_after_its_outcome() {
     config.query_timeout = Duration::from_secs(2);
     let kafka = Kafka::new(config).expect("settings are fine");
     let topic = topic(&kafka, 1, Cleanup::Any).await;
-    let id = unique("producer");
+    let (id, group) = (unique("producer"), unique("group"));
     let mut producer = kafka.producer(&id).await.expect("producer");
-    let mut member = Member::join(&kafka, &unique("group"), &topic, Assignor::Cooperative).await;
+    let mut member = Member::join(&kafka, &group, &topic, Assignor::Eager).await;
     let held = member.assigned().await;
     assert_eq!(member.consumer.committed(&held[0]).await.expect("offset"), None);
     let at = |offset| {
@@ -119,8 +116,8 @@ async fn an_offset_in_a_transaction_is_known_only_after_its_outcome() {
     };
 
     sent(&mut *producer, Vec::new()).await;
-    let group = member.consumer.metadata(&held).expect("member");
-    producer.send_offsets(&at(5), group).await.expect("offsets");
+    let proof = member.consumer.metadata(&held).expect("member");
+    producer.send_offsets(&at(5), proof).await.expect("offsets");
     let open = member.consumer.committed(&held[0]).await;
     assert_eq!(open.expect_err("still open").kind(), Kind::Timeout);
     committed(producer.commit().await);
@@ -131,8 +128,8 @@ async fn an_offset_in_a_transaction_is_known_only_after_its_outcome() {
 
     let mut producer = kafka.producer(&id).await.expect("rotation");
     sent(&mut *producer, Vec::new()).await;
-    let group = member.consumer.metadata(&held).expect("member");
-    producer.send_offsets(&at(9), group).await.expect("offsets");
+    let proof = member.consumer.metadata(&held).expect("member");
+    producer.send_offsets(&at(9), proof).await.expect("offsets");
     producer.abort().await;
     let _decided = kafka.producer(&id).await.expect("rotation");
     assert_eq!(
@@ -140,21 +137,25 @@ async fn an_offset_in_a_transaction_is_known_only_after_its_outcome() {
         Some(5)
     );
 
-    let group = member.consumer.metadata(&held).expect("member");
-    member.consumer.close().await;
-    let gone = member
-        .consumer
-        .metadata(&held)
-        .expect_err("closed consumers prove nothing");
+    // Proof of membership is worth nothing once the group has moved on.
+    let old = member.consumer.metadata(&held).expect("member");
+    let mut second = Member::join(&kafka, &group, &topic, Assignor::Eager).await;
+    let (_, _, handback) = member.revoked().await;
+    drop(handback);
+    second.assigned().await;
+    member.assigned().await;
+    let gone = member.consumer.metadata(&held).expect_err("another assignment");
     assert_eq!(gone.kind(), Kind::Unassigned);
     let mut late = kafka.producer(&id).await.expect("rotation");
     sent(&mut *late, Vec::new()).await;
     let refused = late
-        .send_offsets(&at(11), group)
+        .send_offsets(&at(11), old)
         .await
-        .expect_err("the member has left");
+        .expect_err("an old generation");
     assert_eq!(refused.kind(), Kind::Fenced, "{refused}");
     assert!(late.must_rotate().is_some());
+    let outcome = late.commit().await;
+    assert!(!matches!(outcome, Commit::Committed), "{outcome:?}");
 }
 
 #[tokio::test]

@@ -8,7 +8,6 @@ use super::{Member, committed, kafka, producer, record, sent, topic, unique};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures, asserts nothing"]
-#[expect(clippy::print_stdout, reason = "figures are for people")]
 async fn figures() {
     let kafka = kafka();
     let topic = topic(&kafka, 1, Cleanup::Any).await;
@@ -60,6 +59,12 @@ async fn figures() {
     let before = cpu();
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     println!("{:.1} % of a core while idle", (cpu() - before) / 5.0 * 100.0);
+    drop((member, producer));
+    let started = Instant::now();
+    while threads() > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    println!("threads ended after {:?}", started.elapsed());
 }
 
 /// Seconds of processor time of this process.
@@ -72,4 +77,14 @@ fn cpu() -> f64 {
         .filter_map(|field| field.parse::<f64>().ok())
         .sum();
     ticks / 100.0
+}
+
+/// How many threads of producers and consumers run.
+fn threads() -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("procfs");
+    tasks
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok())
+        .filter(|name| name.starts_with("tidelock-"))
+        .count()
 }

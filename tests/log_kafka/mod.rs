@@ -136,6 +136,12 @@ impl Member {
         Self { consumer, events }
     }
 
+    /// Closes without listening: whoever listens is asked for a handback first.
+    async fn close(self) {
+        drop(self.events);
+        self.consumer.close().await;
+    }
+
     #[track_caller]
     fn event(&mut self) -> impl Future<Output = ConsumerEvent> {
         let next = within(30, self.events.recv());
@@ -200,7 +206,7 @@ async fn seen(kafka: &Kafka, topic: &str, partition: i32, last: &str) -> Vec<Str
             all.last().is_some_and(|record| text(record) == last)
         })
         .await;
-    member.consumer.close().await;
+    member.close().await;
     records.iter().map(text).collect()
 }
 

@@ -1,11 +1,13 @@
 //! Transactions: what becomes visible, who is fenced, what is refused.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tidelock::{
     error::Kind,
     log::{Cleanup, Commit, Log, Record, Rotation, kafka::Kafka},
 };
+use tidelock_lab::Lab;
 
 use super::{committed, config, kafka, producer, publish, record, seen, sent, topic, unique, within};
 
@@ -101,7 +103,7 @@ async fn a_commit_does_not_wait_for_a_flush() {
     let kafka = kafka();
     let topic = topic(&kafka, 2, Cleanup::Any).await;
     let mut producer = producer(&kafka).await.expect("producer");
-    let mut fastest = std::time::Duration::MAX;
+    let mut fastest = Duration::MAX;
     for round in 0..30 {
         let records = (0..10)
             .map(|index| record(&topic, index % 2, format!("{round} {index}")))
@@ -143,4 +145,47 @@ async fn an_empty_transaction_commits() {
     let mut producer = producer(&kafka).await.expect("producer");
     sent(&mut *producer, Vec::new()).await;
     committed(producer.commit().await);
+}
+
+#[tokio::test]
+async fn a_cancelled_commit_leaves_a_producer_that_must_be_rotated() {
+    let kafka = kafka();
+    let topic = topic(&kafka, 1, Cleanup::Any).await;
+    let id = unique("producer");
+    let mut producer = kafka.producer(&id).await.expect("producer");
+    sent(&mut *producer, vec![record(&topic, 0, "either way")]).await;
+    let answer = producer.commit().now_or_never();
+    assert!(answer.is_none(), "{answer:?}");
+    assert_eq!(producer.must_rotate(), Some(Rotation::Unknown));
+    assert!(matches!(producer.commit().await, Commit::Unknown(_)));
+    let mut next = kafka.producer(&id).await.expect("rotation");
+    publish(&kafka, &mut next, vec![record(&topic, 0, "after")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_without_an_answer_is_unknown_until_the_next_producer() {
+    let lab = tokio::task::spawn_blocking(|| Lab::builder().postgres(false).start().expect("lab"))
+        .await
+        .expect("lab");
+    let mut config = config();
+    config.brokers = lab.kafka_url();
+    config.socket_timeout = Duration::from_secs(1);
+    config.call_timeout = Duration::from_secs(2);
+    let kafka = Kafka::new(config).expect("settings are fine");
+    let topic = topic(&kafka, 1, Cleanup::Any).await;
+    let id = unique("producer");
+    let mut producer = kafka.producer(&id).await.expect("producer");
+    sent(&mut *producer, vec![record(&topic, 0, "unknown")]).await;
+    lab.broker(0).pause().expect("pause");
+    let outcome = within(15, producer.commit()).await;
+    assert!(matches!(outcome, Commit::Unknown(_)), "{outcome:?}");
+    assert!(producer.must_rotate().is_some());
+    within(15, producer.abort()).await;
+    lab.broker(0).resume().expect("resume");
+    let mut next = within(30, kafka.producer(&id)).await.expect("rotation");
+    // The initialisation has decided: whatever became of it stays.
+    let decided = kafka.last_record(&topic, 0).await.expect("decided");
+    publish(&kafka, &mut next, vec![record(&topic, 0, "after")]).await;
+    let all = seen(&kafka, &topic, 0, "after").await;
+    assert_eq!(all.len(), 1 + usize::from(decided.is_some()), "{all:?}");
 }

@@ -89,9 +89,7 @@ async fn handed_back(assignor: Assignor) {
     closing.await.expect("closed");
     second.consumer.close().await;
     // Deaf ears do not keep a consumer from closing.
-    let Member { consumer, events } = first;
-    drop(events);
-    consumer.close().await;
+    first.close().await;
 }
 
 #[tokio::test]
@@ -119,9 +117,7 @@ async fn a_restarted_member_of_the_same_name_gets_its_partitions_back() {
     let (group, name) = (unique("group"), unique("instance"));
     let mut first = Member::named(&kafka, &group, &topic, Assignor::Cooperative, Some(&name)).await;
     assert_eq!(first.assigned().await.len(), 2);
-    let Member { consumer, events } = first;
-    drop(events);
-    consumer.close().await;
+    first.close().await;
     let mut again = Member::named(&kafka, &group, &topic, Assignor::Cooperative, Some(&name)).await;
     assert_eq!(again.assigned().await.len(), 2);
 }

@@ -5,6 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -25,6 +26,8 @@ use crate::{
 const FIRST_LOOK: i64 = 100;
 /// How much further each look goes back than the one before.
 const FURTHER: i64 = 10;
+/// How soon a question that brokers could not answer is asked again.
+const AGAIN: Duration = Duration::from_millis(50);
 /// How often a caught-up reader looks at its position.
 const LOOK: Duration = Duration::from_millis(10);
 /// How often the offset of an end-of-partition event becomes known.
@@ -61,11 +64,19 @@ impl ConsumerContext for Fetched {}
 impl Kafka {
     /// The end includes open transactions: the client that asks is not read_committed.
     pub(super) fn ask_bounds(&self, topic: &str, partition: i32, within: Duration) -> Result<Bounds> {
-        self.admin
-            .inner()
-            .fetch_watermarks(topic, partition, within)
-            .map(|(start, end)| Bounds { start, end })
-            .map_err(|error| fault::failed(format!("offsets of {topic}[{partition}]"), error))
+        let until = Instant::now() + within;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let error = match self.admin.inner().fetch_watermarks(topic, partition, left) {
+                Ok((start, end)) => return Ok(Bounds { start, end }),
+                Err(error) => fault::failed(format!("offsets of {topic}[{partition}]"), error),
+            };
+            // A leader that has just been elected may not know it yet.
+            if error.kind() != Kind::Unavailable || Instant::now() + AGAIN >= until {
+                return Err(error);
+            }
+            thread::sleep(AGAIN);
+        }
     }
 
     pub(super) fn read_last(&self, topic: &Arc<str>, partition: i32) -> Result<Option<Received>> {

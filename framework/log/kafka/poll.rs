@@ -146,8 +146,9 @@ impl Loop {
                 "consumer cannot go on",
                 error.clone(),
             ));
-        } else if error.rdkafka_error_code() == Some(Code::PollExceeded) {
-            tracing::warn!(target: "tidelock::kafka", %error, "the group has expelled this consumer");
+        } else if fault::kind(error) == Kind::Config || error.rdkafka_error_code() == Some(Code::PollExceeded)
+        {
+            tracing::warn!(target: "tidelock::kafka", %error, "consumer");
         } else {
             tracing::debug!(target: "tidelock::kafka", %error, "consumer");
         }

@@ -56,6 +56,7 @@ impl KafkaProducer {
             id: id.to_owned(),
             config: config.producer(id, single),
             call_timeout: config.call_timeout,
+            abort_timeout: config.socket_timeout.min(config.call_timeout),
             init_timeout: config.init_timeout,
             backoff: config.init_backoff(),
         };
@@ -263,7 +264,8 @@ impl Producer for KafkaProducer {
         match &result {
             Ok(()) if took >= self.slow => self.rotate(Rotation::SlowOffsets),
             Ok(()) => {}
-            Err(error) => self.failed(error, Rotation::OffsetsFailed),
+            // Never `Fenced`: it may be the group that has moved on, and then the transaction wants an abort.
+            Err(_) => self.rotate(Rotation::OffsetsFailed),
         }
         result
     }

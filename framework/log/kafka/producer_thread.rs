@@ -52,6 +52,8 @@ pub(super) struct Setup {
     pub(super) id: String,
     pub(super) config: ClientConfig,
     pub(super) call_timeout: Duration,
+    /// Shorter: the initialisation that follows an abort aborts, too.
+    pub(super) abort_timeout: Duration,
     pub(super) init_timeout: Duration,
     pub(super) backoff: Backoff,
 }
@@ -79,6 +81,7 @@ pub(super) fn start(
                     client,
                     deliveries,
                     timeout: setup.call_timeout,
+                    abort_timeout: setup.abort_timeout,
                 };
                 for command in commands {
                     room.execute(command);
@@ -127,6 +130,7 @@ struct Room {
     client: Client,
     deliveries: Arc<Deliveries>,
     timeout: Duration,
+    abort_timeout: Duration,
 }
 
 impl Room {
@@ -157,7 +161,7 @@ impl Room {
             Command::Abort(reply) => {
                 let _ = reply.send(
                     self.client
-                        .abort_transaction(self.timeout)
+                        .abort_transaction(self.abort_timeout)
                         .map_err(|error| fault::failed("transaction cannot be aborted", error)),
                 );
             }
