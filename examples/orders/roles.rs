@@ -44,6 +44,10 @@ pub(crate) async fn migrate(database: &Postgres, services: &[Role]) -> Result<()
         .bind(LOCK)
         .execute(&mut *transaction)
         .await?;
+    // Else every start logs that every table is there already.
+    sqlx::query("SET LOCAL client_min_messages = warning")
+        .execute(&mut *transaction)
+        .await?;
     for service in services {
         sqlx::raw_sql(service.schema()).execute(&mut *transaction).await?;
     }
