@@ -189,3 +189,42 @@ async fn a_commit_without_an_answer_is_unknown_until_the_next_producer() {
     let all = seen(&kafka, &topic, 0, "after").await;
     assert_eq!(all.len(), 1 + usize::from(decided.is_some()), "{all:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_is_too_large_blames_no_record_that_is_not() {
+    let lab = Lab::builder()
+        .postgres(false)
+        .kafka_setting("message.max.bytes", 50_000);
+    let lab = tokio::task::spawn_blocking(|| lab.start().expect("lab"))
+        .await
+        .expect("lab");
+    let mut config = config();
+    config.brokers = lab.kafka_url();
+    config.linger = Duration::from_millis(50);
+    let kafka = Kafka::new(config).expect("settings are fine");
+    let topic = topic(&kafka, 1, Cleanup::Any).await;
+    let id = unique("producer");
+    let small = || -> Vec<Record> { (0..200).map(|_| record(&topic, 0, vec![b'x'; 1_000])).collect() };
+    let mut producer = kafka.producer(&id).await.expect("producer");
+    producer.begin().await.expect("begin");
+    producer.send(small()).await.expect("send");
+    let error = producer
+        .acknowledged()
+        .await
+        .expect_err("together they are too large");
+    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    producer.abort().await;
+
+    let mut producer = kafka.producer(&id).await.expect("rotation");
+    let mut records = small();
+    records.insert(100, record(&topic, 0, vec![b'y'; 60_000]));
+    producer.begin().await.expect("begin");
+    producer.send(records).await.expect("send");
+    let refusals = producer.acknowledged().await.expect("refusals");
+    let blamed: Vec<usize> = refusals.iter().map(|refusal| refusal.index).collect();
+    assert_eq!(blamed, [100]);
+    producer.abort().await;
+
+    let mut producer = kafka.producer(&id).await.expect("rotation");
+    publish(&kafka, &mut producer, small()).await;
+}

@@ -57,7 +57,8 @@ pub struct KafkaConfig {
     pub retry_backoff: Duration,
     /// The longest wait before a request is repeated. Defaults to 1 s.
     pub retry_backoff_max: Duration,
-    /// How long a record waits for others to travel with. Defaults to 1 ms.
+    /// How long a record waits for others to travel with; those that come while others are on their way travel
+    /// together anyhow. Defaults to 0.
     pub linger: Duration,
     /// How long one call within a transaction may take until its producer is given up. Defaults to 20 s.
     pub call_timeout: Duration,
@@ -92,7 +93,7 @@ impl Default for KafkaConfig {
             socket_timeout: Duration::from_secs(5),
             retry_backoff: Duration::from_millis(250),
             retry_backoff_max: Duration::from_secs(1),
-            linger: Duration::from_millis(1),
+            linger: Duration::ZERO,
             call_timeout: Duration::from_secs(20),
             init_timeout: Duration::from_secs(45),
             query_timeout: Duration::from_secs(10),

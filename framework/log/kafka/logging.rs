@@ -4,8 +4,14 @@ use rdkafka::{
     ClientContext, config::RDKafkaLogLevel as Level, consumer::ConsumerContext, error::KafkaError,
 };
 
+/// What librdkafka warns of at every rotation: it repeats the question by itself, and the call tells the outcome.
+const ROUTINE: &str = "GETPID";
+
 pub(super) fn line(level: Level, facility: &str, message: &str) {
     match level {
+        Level::Warning if facility == ROUTINE => {
+            tracing::debug!(target: "tidelock::kafka", facility, "{message}");
+        }
         Level::Emerg | Level::Alert | Level::Critical | Level::Error | Level::Warning => {
             tracing::warn!(target: "tidelock::kafka", facility, "{message}");
         }

@@ -48,13 +48,16 @@ pub(super) struct Context(pub(super) Arc<Shared>);
 
 impl Context {
     fn assigned(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
-        let assigned = self
-            .hold_back(consumer, list)
-            .and_then(|()| list.set_all_offsets(Offset::Offset(0)))
-            .and_then(|()| match consumer.rebalance_protocol() {
-                RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
-                _ => consumer.assign(list),
-            });
+        // Whatever happens, librdkafka must get its answer: records that come unasked are dropped as strays.
+        if let Err(error) = self.hold_back(consumer, list) {
+            tracing::warn!(target: "tidelock::kafka", %error, "partitions cannot be paused before they are assigned");
+        }
+        let assigned =
+            list.set_all_offsets(Offset::Offset(0))
+                .and_then(|()| match consumer.rebalance_protocol() {
+                    RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
+                    _ => consumer.assign(list),
+                });
         if let Err(error) = assigned {
             tracing::error!(target: "tidelock::kafka", %error, "assignment cannot be taken");
         }
