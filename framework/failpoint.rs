@@ -47,7 +47,7 @@ names! {
         P3Send = "P3.send",
         /// Processor: outputs delivered, offsets not sent.
         P3Offsets = "P3.offsets",
-        /// Processor: offsets sent, commit not sent.
+        /// Processor: outputs and offsets sent, commit not sent.
         P3Commit = "P3.commit",
         /// Processor: log commit sent, answer not yet seen.
         P4 = "P4",

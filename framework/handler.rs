@@ -38,6 +38,8 @@ pub enum Outcome {
 ///   its partition waits.
 /// - **Transaction.** It is open when `handle` is called and shared with other messages of the batch. Do not commit
 ///   it, roll it back or set its isolation level; savepoints are fine.
+/// - **Locks.** What a handler locks stays locked until the whole batch is committed, and partitions run at the same
+///   time: take locks in one order over the batch, or insert only. A deadlock is rolled back and tried again.
 /// - **Cancellation.** When the partition is taken away, the future is dropped at its next await and the
 ///   transaction rolled back.
 #[async_trait]

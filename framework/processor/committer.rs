@@ -185,6 +185,7 @@ impl Cycle {
         let Some(producer) = self.producer.as_deref_mut() else {
             return Err(Error::new(Kind::Unavailable, "there is no producer"));
         };
+        let emits = batch.iter().any(|each| !each.outputs.is_empty());
         hit(Point::P3Begin);
         producer.begin().await?;
         match fill(producer, consumer, batch).await {
@@ -198,7 +199,9 @@ impl Cycle {
                 return Err(error);
             }
         }
-        hit(Point::P3Commit);
+        if emits {
+            hit(Point::P3Commit);
+        }
         let outcome = producer.commit().await;
         hit(Point::P4);
         match outcome {
@@ -275,8 +278,8 @@ async fn fill(
         if !refusals.is_empty() {
             return Ok(refusals);
         }
+        hit(Point::P3Offsets);
     }
-    hit(Point::P3Offsets);
     let held: Vec<Assignment> = batch.iter().map(|each| each.assignment.clone()).collect();
     let metadata = consumer.metadata(&held)?;
     let offsets: Vec<PartitionOffset> = batch

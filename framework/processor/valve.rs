@@ -71,11 +71,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::{
-        error::Result,
-        log::GroupMetadata,
-        message::Headers,
-    };
+    use crate::{error::Result, log::GroupMetadata, message::Headers};
 
     /// Remembers pauses and resumes.
     #[derive(Default)]
@@ -128,7 +124,11 @@ mod tests {
     #[test]
     fn pauses_above_the_limits_and_resumes_below_half() {
         let told = Arc::new(Told::default());
-        let at = Assignment { topic: "t".into(), partition: 0, epoch: 1 };
+        let at = Assignment {
+            topic: "t".into(),
+            partition: 0,
+            epoch: 1,
+        };
         let valve = Valve::new(told.clone(), at, 10, 1_000);
         valve.arrived(&records(10, 1));
         valve.arrived(&records(1, 1));

@@ -289,7 +289,11 @@ impl<S: Source> Session<'_, S> {
             return Ok(());
         }
         let attempt = uuid::Uuid::now_v7();
-        let released = self.shard.source.take_released(shard, attempt, self.shard.config.max_rows).await?;
+        let released = self
+            .shard
+            .source
+            .take_released(shard, attempt, self.shard.config.max_rows)
+            .await?;
         if released.is_empty() {
             return Ok(());
         }
@@ -300,14 +304,21 @@ impl<S: Source> Session<'_, S> {
         let position = self.position.next(self.position.source.clone(), Some(attempt));
         let count = records.len();
         let topic = self.shard.config.progress_topic();
-        let publication = Publication { topic: &topic, records, position: &position };
+        let publication = Publication {
+            topic: &topic,
+            records,
+            position: &position,
+        };
         if let Err(refusals) = publish(self.producer.as_mut(), publication, async { Ok(()) }).await? {
             let refused: Vec<(i64, String)> = refusals
                 .iter()
                 .filter_map(|refusal| Some((released.get(refusal.index)?.entry, refusal.reason.clone())))
                 .collect();
             self.shard.source.refuse_released(shard, &refused).await?;
-            return Err(Error::new(Kind::Refused, format!("{} released messages were refused again", refused.len())));
+            return Err(Error::new(
+                Kind::Refused,
+                format!("{} released messages were refused again", refused.len()),
+            ));
         }
         self.advance(position, count);
         self.shard.source.settle_quarantine(shard, Some(attempt)).await?;

@@ -11,7 +11,8 @@ pub struct PostgresConfig {
     pub url: Secret,
     /// The schema of the framework's own tables. Defaults to `tidelock`.
     pub schema: String,
-    /// The most connections for handlers and for the service itself. Defaults to 16.
+    /// The most connections for handlers and for the service itself: one for each partition that may be assigned here,
+    /// over all processors, and what the service needs besides. Defaults to 16.
     pub max_connections: u32,
     /// How long to wait for a connection. Defaults to 10 s.
     pub connect_timeout: Duration,

@@ -176,7 +176,10 @@ impl Postgres {
              FROM tidelock.quarantine WHERE state <> 'proposed'{} GROUP BY topic, key",
             shard_filter(shard)
         ));
-        let rows = sqlx::query(held).fetch_all(self.control()).await.map_err(failed("read the quarantine"))?;
+        let rows = sqlx::query(held)
+            .fetch_all(self.control())
+            .await
+            .map_err(failed("read the quarantine"))?;
         let asked = rows.iter().any(|row| row.get(2));
         // An output that a processor emitted holds nothing back: the outbox does not know its key.
         let holding = rows.iter().filter(|row| row.get(3));
