@@ -90,6 +90,11 @@ impl Bench {
 
 #[tokio::main]
 async fn main() {
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "error".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     let arguments = Arguments::parse();
     let lab = tokio::task::spawn_blocking(|| Lab::builder().start())
         .await

@@ -49,6 +49,11 @@ impl Deliveries {
         *self.lock() = State::default();
     }
 
+    /// Whether the transaction has no records so far.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().sent == 0
+    }
+
     /// Announces `count` more records; answers the index of the first.
     pub(super) fn announce(&self, count: usize) -> usize {
         let mut state = self.lock();

@@ -22,6 +22,9 @@ use crate::{
 
 /// How much longer than a call's own time-out its thread may stay silent before it is given up.
 const WATCHDOG_GRACE: Duration = Duration::from_secs(2);
+/// What the coordinator needs after a commit until it takes the offsets of the next transaction. Asked earlier it says
+/// "concurrent transactions", and librdkafka comes back after the retry backoff, 250 ms; records in between wait less.
+const SETTLING: Duration = Duration::from_millis(6);
 /// How long the rest of a transaction may still be acknowledged after a refusal, to find others.
 const AFTER_REFUSAL: Duration = Duration::from_millis(250);
 
@@ -36,6 +39,7 @@ pub(super) struct KafkaProducer {
     deliveries: Arc<Deliveries>,
     rotation: Option<Rotation>,
     commit_tried: bool,
+    committed_at: Option<Instant>,
     single: bool,
     singles: Singles,
     timeout: Duration,
@@ -85,6 +89,7 @@ impl KafkaProducer {
             deliveries,
             rotation: None,
             commit_tried: false,
+            committed_at: None,
             single,
             singles: Arc::clone(singles),
             timeout: config.call_timeout,
@@ -255,6 +260,9 @@ impl Producer for KafkaProducer {
             .0
             .downcast::<ConsumerGroupMetadata>()
             .map_err(|_| Error::new(Kind::Config, "group metadata of another log"))?;
+        if let Some(committed_at) = self.committed_at.filter(|_| self.deliveries.is_empty()) {
+            time::sleep_until((committed_at + SETTLING).into()).await;
+        }
         let before = self.enter();
         let offsets = offsets.to_vec();
         let Timed { result, took } = self
@@ -291,6 +299,7 @@ impl Producer for KafkaProducer {
         };
         match answer.result {
             Ok(true) => {
+                self.committed_at = Some(Instant::now());
                 if answer.took >= self.slow {
                     self.rotate(Rotation::SlowCommit);
                 }
