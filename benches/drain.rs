@@ -46,10 +46,7 @@ pub(crate) async fn run(bench: &Bench, rows: usize) {
     }
     report("relay, outbox to committed and deleted", &relayed);
     report("transactional producer fed from memory", &limit);
-    println!(
-        "share of the limit: {:.0} %",
-        100.0 * median(relayed) / median(limit)
-    );
+    println!("share of the limit: {:.0} %", 100.0 * median(relayed) / median(limit));
 }
 
 async fn fill(postgres: &tidelock::database::postgres::Postgres, topic: &str, rows: usize, payload: usize) {
@@ -68,22 +65,14 @@ async fn fill(postgres: &tidelock::database::postgres::Postgres, topic: &str, ro
         .await
         .unwrap();
     }
-    sqlx::query("ANALYZE tidelock.outbox")
-        .execute(postgres.pool())
-        .await
-        .unwrap();
+    sqlx::query("ANALYZE tidelock.outbox").execute(postgres.pool()).await.unwrap();
 }
 
 async fn outbox(postgres: &tidelock::database::postgres::Postgres) -> i64 {
-    sqlx::query_scalar("SELECT count(*) FROM tidelock.outbox")
-        .fetch_one(postgres.pool())
-        .await
-        .unwrap()
+    sqlx::query_scalar("SELECT count(*) FROM tidelock.outbox").fetch_one(postgres.pool()).await.unwrap()
 }
 
 async fn count(bench: &Bench, topic: &str) -> usize {
     let (kafka, topic) = (bench.lab.kafka_url(), topic.to_owned());
-    tokio::task::spawn_blocking(move || witness::committed(&kafka, &topic).len())
-        .await
-        .unwrap()
+    tokio::task::spawn_blocking(move || witness::committed(&kafka, &topic).len()).await.unwrap()
 }

@@ -47,10 +47,7 @@ impl Handler<Postgres> for Insert {
 
 pub(crate) async fn run(bench: &Bench, messages: usize) {
     let postgres = bench.postgres().await;
-    sqlx::query("CREATE TABLE effect (n bigint)")
-        .execute(postgres.pool())
-        .await
-        .unwrap();
+    sqlx::query("CREATE TABLE effect (n bigint)").execute(postgres.pool()).await.unwrap();
     witness::create_topic(&bench.lab.kafka_url(), Ping::TOPIC, PARTITIONS, &[]).await;
     let padding = "x".repeat(bench.payload.saturating_sub(30));
     let sent: Vec<Sent> = (0..messages)
@@ -65,34 +62,15 @@ pub(crate) async fn run(bench: &Bench, messages: usize) {
         .collect();
     let kafka = bench.lab.kafka_url();
     tokio::task::spawn_blocking(move || {
-        sent.chunks(50_000)
-            .for_each(|chunk| witness::write(&kafka, Ping::TOPIC, chunk))
+        sent.chunks(50_000).for_each(|chunk| witness::write(&kafka, Ping::TOPIC, chunk))
     })
     .await
     .unwrap();
     let (mut batched, mut single) = (Vec::new(), Vec::new());
     for round in 0..bench.rounds {
         let default = ProcessorConfig::default();
-        batched.push(
-            read(
-                bench,
-                &postgres,
-                &format!("batched-{round}"),
-                default.max_batch,
-                messages,
-            )
-            .await,
-        );
-        single.push(
-            read(
-                bench,
-                &postgres,
-                &format!("single-{round}"),
-                1,
-                (messages / 20).max(1),
-            )
-            .await,
-        );
+        batched.push(read(bench, &postgres, &format!("batched-{round}"), default.max_batch, messages).await);
+        single.push(read(bench, &postgres, &format!("single-{round}"), 1, (messages / 20).max(1)).await);
     }
     report("handler with one insert, batches of up to 500", &batched);
     report("the same, one message per commit", &single);
@@ -101,14 +79,8 @@ pub(crate) async fn run(bench: &Bench, messages: usize) {
 
 /// Messages per second of a new group, until `messages` effects are committed.
 async fn read(bench: &Bench, postgres: &Postgres, group: &str, max_batch: usize, messages: usize) -> f64 {
-    sqlx::query("TRUNCATE effect")
-        .execute(postgres.pool())
-        .await
-        .unwrap();
-    let config = ProcessorConfig {
-        max_batch,
-        ..ProcessorConfig::default()
-    };
+    sqlx::query("TRUNCATE effect").execute(postgres.pool()).await.unwrap();
+    let config = ProcessorConfig { max_batch, ..ProcessorConfig::default() };
     let pipeline = Pipeline::builder(bench.kafka(), postgres.clone())
         .processor(Processor::new(group).config(config).handle(Insert))
         .build()
@@ -125,10 +97,8 @@ async fn read(bench: &Bench, postgres: &Postgres, group: &str, max_batch: usize,
 
 async fn effects_at_least(postgres: &Postgres, least: usize) -> usize {
     loop {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM effect")
-            .fetch_one(postgres.pool())
-            .await
-            .unwrap();
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM effect").fetch_one(postgres.pool()).await.unwrap();
         if count as usize >= least {
             return count as usize;
         }

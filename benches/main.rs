@@ -1,11 +1,7 @@
 //! Figures, counted at the broker, as ratios within one run: `cargo bench -- drain`, `latency` or `handler`.
 //!
 //! Everything runs on servers of its own; every measure is repeated in turns (A B A B ...), and the medians are printed.
-#![expect(
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    reason = "a command for people; a failure ends it"
-)]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a command for people; a failure ends it")]
 
 use std::time::Duration;
 
@@ -70,18 +66,11 @@ struct Bench {
 
 impl Bench {
     fn kafka(&self) -> Kafka {
-        Kafka::new(KafkaConfig {
-            brokers: self.lab.kafka_url(),
-            ..KafkaConfig::default()
-        })
-        .unwrap()
+        Kafka::new(KafkaConfig { brokers: self.lab.kafka_url(), ..KafkaConfig::default() }).unwrap()
     }
 
     async fn postgres(&self) -> Postgres {
-        let config = PostgresConfig {
-            url: self.lab.database_url().into(),
-            ..PostgresConfig::default()
-        };
+        let config = PostgresConfig { url: self.lab.database_url().into(), ..PostgresConfig::default() };
         let postgres = Postgres::connect(config).await.unwrap();
         postgres.migrate().await.unwrap();
         postgres
@@ -91,20 +80,10 @@ impl Bench {
 #[tokio::main]
 async fn main() {
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "error".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let arguments = Arguments::parse();
-    let lab = tokio::task::spawn_blocking(|| Lab::builder().start())
-        .await
-        .unwrap()
-        .unwrap();
-    let bench = Bench {
-        lab,
-        rounds: arguments.rounds,
-        payload: arguments.payload,
-    };
+    let lab = tokio::task::spawn_blocking(|| Lab::builder().start()).await.unwrap().unwrap();
+    let bench = Bench { lab, rounds: arguments.rounds, payload: arguments.payload };
     match arguments.measure.unwrap_or(Measure::Drain { rows: 200_000 }) {
         Measure::Drain { rows } => drain::run(&bench, rows).await,
         Measure::Latency { rate, seconds } => {

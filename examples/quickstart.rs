@@ -49,9 +49,7 @@ impl Handler<Postgres> for Reserve {
             .bind(&message.event.sku)
             .execute(context.connection())
             .await?;
-        context.emit(&StockReserved {
-            order: message.event.order,
-        })?;
+        context.emit(&StockReserved { order: message.event.order })?;
         Ok(Outcome::Done)
     }
 }
@@ -73,25 +71,16 @@ async fn main() -> Result<(), BoxError> {
     pipeline.ready().await;
 
     let mut transaction = database.pool().begin().await?; // your business transaction
-    let id = database
-        .outbox()
-        .enqueue(
-            &mut transaction,
-            &OrderPlaced {
-                order: 1,
-                sku: "tide-1".into(),
-            },
-        )
-        .await?;
+    let id =
+        database.outbox().enqueue(&mut transaction, &OrderPlaced { order: 1, sku: "tide-1".into() }).await?;
     transaction.commit().await?;
     println!("enqueued {id}");
     // README ends
 
     let reserved = async {
         loop {
-            let count: i64 = sqlx::query_scalar("SELECT count(*) FROM reserved")
-                .fetch_one(database.pool())
-                .await?;
+            let count: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM reserved").fetch_one(database.pool()).await?;
             if count > 0 {
                 return Ok::<i64, sqlx::Error>(count);
             }

@@ -41,12 +41,7 @@ pub struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     pub(crate) fn new(prefix: &'a str, values: BTreeMap<String, String>) -> Self {
-        Self {
-            prefix,
-            path: String::new(),
-            values,
-            problems: Problems::default(),
-        }
+        Self { prefix, path: String::new(), values, problems: Problems::default() }
     }
 
     pub(crate) fn part(&mut self, name: &str, read: impl FnOnce(&mut Self)) {
@@ -63,20 +58,17 @@ impl<'a> Fields<'a> {
         match T::from_setting(&text) {
             Ok(value) => *into = value,
             Err(expected) if T::SECRET => {
-                self.problems
-                    .add(format!("{}{variable}: expected {expected}", self.prefix));
+                self.problems.add(format!("{}{variable}: expected {expected}", self.prefix));
             }
             Err(expected) => {
-                self.problems
-                    .add(format!("{}{variable}={text:?}: expected {expected}", self.prefix));
+                self.problems.add(format!("{}{variable}={text:?}: expected {expected}", self.prefix));
             }
         }
     }
 
     pub(crate) fn finish(mut self) -> Problems {
         for name in self.values.keys() {
-            self.problems
-                .add(format!("unknown setting {}{name}", self.prefix));
+            self.problems.add(format!("unknown setting {}{name}", self.prefix));
         }
         self.problems
     }
@@ -121,11 +113,7 @@ impl<T: FromSetting> FromSetting for Option<T> {
     const SECRET: bool = T::SECRET;
 
     fn from_setting(text: &str) -> Result<Self, String> {
-        if text.trim().is_empty() {
-            Ok(None)
-        } else {
-            T::from_setting(text).map(Some)
-        }
+        if text.trim().is_empty() { Ok(None) } else { T::from_setting(text).map(Some) }
     }
 }
 
@@ -148,11 +136,7 @@ impl<T: Into<String>> From<T> for Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(if self.0.is_empty() {
-            "(not set)"
-        } else {
-            "(hidden)"
-        })
+        out.write_str(if self.0.is_empty() { "(not set)" } else { "(hidden)" })
     }
 }
 

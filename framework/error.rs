@@ -49,20 +49,12 @@ pub struct Error {
 impl Error {
     /// An error without a cause.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self {
-            kind,
-            what: what.into(),
-            source: None,
-        }
+        Self { kind, what: what.into(), source: None }
     }
 
     /// An error with its cause.
     pub fn caused(kind: Kind, what: impl Into<String>, source: impl Into<BoxError>) -> Self {
-        Self {
-            kind,
-            what: what.into(),
-            source: Some(source.into()),
-        }
+        Self { kind, what: what.into(), source: Some(source.into()) }
     }
 
     /// The class of failure.

@@ -30,11 +30,7 @@ pub trait Event: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// Kind `Handler` when the event cannot be encoded.
     fn encode(&self) -> Result<Bytes> {
         serde_json::to_vec(self).map(Bytes::from).map_err(|error| {
-            Error::caused(
-                Kind::Handler,
-                format!("event {:?} cannot be encoded", Self::TYPE),
-                error,
-            )
+            Error::caused(Kind::Handler, format!("event {:?} cannot be encoded", Self::TYPE), error)
         })
     }
 

@@ -106,29 +106,17 @@ mod active {
 
     static ARMED: LazyLock<Mutex<HashMap<String, Armed>>> = LazyLock::new(|| {
         let spec = std::env::var(POINTS).unwrap_or_default();
-        Mutex::new(
-            spec.split(';')
-                .filter(|each| !each.is_empty())
-                .map(parse)
-                .collect(),
-        )
+        Mutex::new(spec.split(';').filter(|each| !each.is_empty()).map(parse).collect())
     });
 
-    static LEFT_OUT: LazyLock<Vec<String>> = LazyLock::new(|| {
-        std::env::var(VARIANTS)
-            .unwrap_or_default()
-            .split(';')
-            .map(str::to_owned)
-            .collect()
-    });
+    static LEFT_OUT: LazyLock<Vec<String>> =
+        LazyLock::new(|| std::env::var(VARIANTS).unwrap_or_default().split(';').map(str::to_owned).collect());
 
     fn parse(entry: &str) -> (String, Armed) {
         let refuse = || -> ! {
             panic!("{POINTS}: cannot read {entry:?}, expected NAME=[COUNT:]abort or NAME=[COUNT:]pause(DIR)")
         };
-        let Some((name, action)) = entry.split_once('=') else {
-            refuse()
-        };
+        let Some((name, action)) = entry.split_once('=') else { refuse() };
         if !Point::ALL.iter().any(|point| point.name() == name) {
             refuse();
         }
@@ -136,10 +124,7 @@ mod active {
             Some((count, action)) => (count.parse().unwrap_or_else(|_| refuse()), action),
             None => (1, action),
         };
-        let action = match action
-            .strip_prefix("pause(")
-            .and_then(|rest| rest.strip_suffix(')'))
-        {
+        let action = match action.strip_prefix("pause(").and_then(|rest| rest.strip_suffix(')')) {
             Some(dir) => Action::Pause(dir.into()),
             None if action == "abort" => Action::Abort,
             None => refuse(),

@@ -77,11 +77,7 @@ pub struct Context<'a, D: Database> {
 
 impl<'a, D: Database> Context<'a, D> {
     pub(crate) fn new(connection: &'a mut D::Connection, origin: Origin) -> Self {
-        Self {
-            connection,
-            origin,
-            outputs: Vec::new(),
-        }
+        Self { connection, origin, outputs: Vec::new() }
     }
 
     pub(crate) fn into_outputs(self) -> Vec<Record> {
@@ -107,13 +103,7 @@ impl<'a, D: Database> Context<'a, D> {
     /// # Errors
     /// Kind `Handler` when the event cannot be encoded.
     pub fn emit_with<E: Event>(&mut self, event: &E, user: Headers) -> Result<MessageId> {
-        let Origin {
-            group,
-            topic,
-            partition,
-            offset,
-            trace_parent,
-        } = &self.origin;
+        let Origin { group, topic, partition, offset, trace_parent } = &self.origin;
         let id = MessageId::emitted(group, topic, *partition, *offset, self.outputs.len() as u32);
         let mut headers = Headers::with_capacity(7 + user.iter().len());
         headers.push(header::SPEC_VERSION, "1.0");
@@ -122,10 +112,7 @@ impl<'a, D: Database> Context<'a, D> {
         headers.push(header::TYPE, E::TYPE);
         headers.push(header::TIME, rfc3339(SystemTime::now()));
         headers.push(header::CONTENT_TYPE, E::CONTENT_TYPE);
-        if let Some(parent) = trace_parent
-            .as_ref()
-            .filter(|_| user.get(header::TRACE_PARENT).is_none())
-        {
+        if let Some(parent) = trace_parent.as_ref().filter(|_| user.get(header::TRACE_PARENT).is_none()) {
             headers.push(header::TRACE_PARENT, parent.clone());
         }
         headers.append(user);
@@ -143,13 +130,7 @@ impl<'a, D: Database> Context<'a, D> {
     /// An idempotency key for an effect outside of the database: the same for every execution of this message in
     /// this group, another one for every `name`.
     pub fn effect_key(&self, name: &str) -> Uuid {
-        let Origin {
-            group,
-            topic,
-            partition,
-            offset,
-            ..
-        } = &self.origin;
+        let Origin { group, topic, partition, offset, .. } = &self.origin;
         MessageId::hashed("effect", &[group, topic, name], &[i64::from(*partition), *offset]).into()
     }
 }

@@ -43,8 +43,7 @@ impl Health {
     }
 
     pub(crate) fn remove(&self, component: &str) {
-        self.0
-            .send_if_modified(|report| report.remove(component).is_some());
+        self.0.send_if_modified(|report| report.remove(component).is_some());
     }
 
     /// The state of every component now.

@@ -40,11 +40,7 @@ impl MessageId {
 
     /// The id of the `index`-th message emitted while handling one record: the same when it is sent again.
     pub fn emitted(group: &str, topic: &str, partition: i32, offset: i64, index: u32) -> Self {
-        Self::hashed(
-            "emitted",
-            &[group, topic],
-            &[i64::from(partition), offset, i64::from(index)],
-        )
+        Self::hashed("emitted", &[group, topic], &[i64::from(partition), offset, i64::from(index)])
     }
 
     /// The id of a record that came without one.
@@ -191,11 +187,7 @@ impl Headers {
 
     /// The last value of that name, as Kafka's own `lastHeader`.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.0
-            .iter()
-            .rev()
-            .find(|(each, _)| each == name)
-            .and_then(|(_, value)| value.as_deref())
+        self.0.iter().rev().find(|(each, _)| each == name).and_then(|(_, value)| value.as_deref())
     }
 
     /// The last value of that name, where it is text.
@@ -211,17 +203,12 @@ impl Headers {
 
     /// All headers in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, Option<&[u8]>)> {
-        self.0
-            .iter()
-            .map(|(name, value)| (name.as_ref(), value.as_deref()))
+        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_deref()))
     }
 
     /// How many bytes the names and values take.
     pub fn size(&self) -> usize {
-        self.0
-            .iter()
-            .map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len))
-            .sum()
+        self.0.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Bytes::len)).sum()
     }
 }
 

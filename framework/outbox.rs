@@ -115,11 +115,7 @@ impl Outbox {
     /// Of the database.
     pub async fn begin(&self) -> Result<OutboxTransaction> {
         let transaction = self.0.begin_business().await?;
-        Ok(OutboxTransaction {
-            database: self.0.clone(),
-            transaction,
-            messages: Vec::new(),
-        })
+        Ok(OutboxTransaction { database: self.0.clone(), transaction, messages: Vec::new() })
     }
 }
 
@@ -154,9 +150,7 @@ impl OutboxTransaction {
     /// Of the database. As with every database, an error of the connection during COMMIT leaves open whether it was
     /// committed; either way all of it was, or nothing.
     pub async fn commit(mut self) -> Result<()> {
-        self.database
-            .insert_all(&mut self.transaction, &self.messages)
-            .await?;
+        self.database.insert_all(&mut self.transaction, &self.messages).await?;
         self.database.commit_business(self.transaction).await?;
         if !self.messages.is_empty() {
             self.database.enqueued();

@@ -45,14 +45,7 @@ impl Outgoing {
     /// Bytes without a type; `None` as payload is a tombstone.
     pub fn raw(topic: impl Into<Cow<'static, str>>, key: impl Into<Key>, payload: Option<Bytes>) -> Self {
         let (id, topic, key) = (MessageId::new(), topic.into(), key.into());
-        Self {
-            id,
-            topic,
-            key,
-            payload,
-            event_type: None,
-            headers: None,
-        }
+        Self { id, topic, key, payload, event_type: None, headers: None }
     }
 
     /// Under an id of one's own: a reader's inbox removes a second message with the same id.
@@ -65,9 +58,7 @@ impl Outgoing {
     /// With a header, for example `traceparent`. A second one of the same name replaces the first.
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers
-            .get_or_insert_default()
-            .insert(name.into(), Value::String(value.into()));
+        self.headers.get_or_insert_default().insert(name.into(), Value::String(value.into()));
         self
     }
 }

@@ -72,12 +72,7 @@ impl Pipeline {
         let mut tasks = JoinSet::new();
         for (name, task) in &self.components {
             self.health.set(name, State::Starting);
-            tasks.spawn(keep_running(
-                name.clone(),
-                task.clone(),
-                stop.clone(),
-                self.health.clone(),
-            ));
+            tasks.spawn(keep_running(name.clone(), task.clone(), stop.clone(), self.health.clone()));
         }
         *running = Some(Running { stop, tasks });
         Ok(())
@@ -155,9 +150,7 @@ impl<D: Database> Builder<D> {
         if self.processors.is_empty() && self.relay.is_none() {
             problems.add("the pipeline has neither relay nor processor");
         }
-        problems.check(self.instance.as_deref() != Some(""), || {
-            "the instance name is empty".to_owned()
-        });
+        problems.check(self.instance.as_deref() != Some(""), || "the instance name is empty".to_owned());
         problems.into_result()?;
         let health = Health::default();
         let mut components = Vec::new();
@@ -186,12 +179,7 @@ impl<D: Database> Builder<D> {
             });
             components.push((name, Arc::new(task)));
         }
-        Ok(Pipeline {
-            log: self.log,
-            health,
-            components,
-            running: Mutex::new(None),
-        })
+        Ok(Pipeline { log: self.log, health, components, running: Mutex::new(None) })
     }
 }
 
@@ -218,10 +206,7 @@ async fn keep_running(name: String, task: Arc<Task>, stop: CancellationToken, he
         policy::{Action, action},
         retry::Backoff,
     };
-    let backoff = Backoff {
-        first: Duration::from_millis(200),
-        most: Duration::from_secs(10),
-    };
+    let backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(10) };
     let mut failures = 0;
     while !stop.is_cancelled() {
         let failure = match task(stop.clone()).await {

@@ -13,10 +13,7 @@ pub struct Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self {
-            first: Duration::from_millis(100),
-            most: Duration::from_secs(10),
-        }
+        Self { first: Duration::from_millis(100), most: Duration::from_secs(10) }
     }
 }
 
@@ -24,9 +21,7 @@ impl Backoff {
     /// How long to wait after the `attempt`-th failure (from 1); `random` lies in 0..1.
     pub fn after(&self, attempt: u32, random: f64) -> Duration {
         let doubled = self.first.saturating_mul(1 << attempt.saturating_sub(1).min(20));
-        doubled
-            .min(self.most)
-            .mul_f64(1.0 - 0.25 * random.clamp(0.0, 1.0))
+        doubled.min(self.most).mul_f64(1.0 - 0.25 * random.clamp(0.0, 1.0))
     }
 
     /// [`after`](Self::after) with a random number of its own.
@@ -42,9 +37,7 @@ mod tests {
     #[test]
     fn doubles_up_to_the_longest_wait() {
         let backoff = Backoff::default();
-        let waits: Vec<u64> = (1..=9)
-            .map(|attempt| backoff.after(attempt, 0.0).as_millis() as u64)
-            .collect();
+        let waits: Vec<u64> = (1..=9).map(|attempt| backoff.after(attempt, 0.0).as_millis() as u64).collect();
         assert_eq!(waits, [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000]);
         assert_eq!(backoff.after(u32::MAX, 0.0), backoff.most);
         assert_eq!(backoff.after(1, 1.0), Duration::from_millis(75));

@@ -22,10 +22,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     walk(&root.join(folder), &mut found);
     found.sort();
     let relative = |path: &PathBuf| path.strip_prefix(root).unwrap().to_owned();
-    found
-        .iter()
-        .map(|path| (relative(path), fs::read_to_string(path).unwrap()))
-        .collect()
+    found.iter().map(|path| (relative(path), fs::read_to_string(path).unwrap())).collect()
 }
 
 /// Lower rooms first; a room may use its own level's file and everything below, but not what stands above.
@@ -51,11 +48,8 @@ fn uses(text: &str) -> Vec<String> {
     let mut rooms = Vec::new();
     for start in code.match_indices("crate::").map(|(at, found)| at + found.len()) {
         let rest = &code[start..];
-        let name = |text: &str| {
-            text.chars()
-                .take_while(|c| c.is_alphanumeric() || *c == '_')
-                .collect::<String>()
-        };
+        let name =
+            |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
         match rest.strip_prefix('{') {
             None => rooms.push(name(rest)),
             Some(inside) => {
@@ -120,10 +114,7 @@ fn rdkafka_is_named_only_in_its_room() {
         for (path, text) in sources(folder) {
             let path = path.display().to_string();
             if path != "tests/architecture.rs" && !allowed.iter().any(|room| path.starts_with(room)) {
-                assert!(
-                    !text.replace("librdkafka", "").contains("rdkafka"),
-                    "{path} names rdkafka"
-                );
+                assert!(!text.replace("librdkafka", "").contains("rdkafka"), "{path} names rdkafka");
             }
         }
     }
@@ -144,19 +135,8 @@ fn sql_is_written_only_in_its_rooms() {
             if code.starts_with("//") {
                 continue;
             }
-            let sql = [
-                "\"SELECT ",
-                "\"INSERT ",
-                "\"UPDATE ",
-                "\"DELETE ",
-                "\"CREATE ",
-                "sqlx::query",
-            ];
-            assert!(
-                !sql.iter().any(|word| code.contains(word)),
-                "{path}:{} holds SQL",
-                number + 1
-            );
+            let sql = ["\"SELECT ", "\"INSERT ", "\"UPDATE ", "\"DELETE ", "\"CREATE ", "sqlx::query"];
+            assert!(!sql.iter().any(|word| code.contains(word)), "{path}:{} holds SQL", number + 1);
         }
     }
 }
@@ -174,10 +154,6 @@ fn files_stay_small() {
     let crate_wide = ["util", "utils", "common", "helpers", "manager", "base", "misc"];
     for path in lengths.keys() {
         let stem = path.file_stem().unwrap().to_str().unwrap();
-        assert!(
-            !crate_wide.contains(&stem),
-            "{} says nothing of what it holds",
-            path.display()
-        );
+        assert!(!crate_wide.contains(&stem), "{} says nothing of what it holds", path.display());
     }
 }

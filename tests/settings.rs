@@ -14,10 +14,8 @@ fn read(vars: &[(&str, &str)]) -> tidelock::error::Result<Settings> {
     Settings::from_vars("APP_", vars.iter().map(owned))
 }
 
-const ENOUGH: [(&str, &str); 2] = [
-    ("APP_KAFKA_BROKERS", "127.0.0.1:9092"),
-    ("APP_DATABASE_URL", "postgres://me:hush@127.0.0.1/shop"),
-];
+const ENOUGH: [(&str, &str); 2] =
+    [("APP_KAFKA_BROKERS", "127.0.0.1:9092"), ("APP_DATABASE_URL", "postgres://me:hush@127.0.0.1/shop")];
 
 #[test]
 fn every_part_is_read() {
@@ -68,10 +66,7 @@ fn every_problem_is_named_at_once() {
 
 #[test]
 fn secrets_are_never_shown() {
-    let secret = [
-        ("APP_KAFKA_SASL_PASSWORD", "whisper"),
-        ("APP_KAFKA_OPTIONS", "ssl.key.password=mumble"),
-    ];
+    let secret = [("APP_KAFKA_SASL_PASSWORD", "whisper"), ("APP_KAFKA_OPTIONS", "ssl.key.password=mumble")];
     let settings = read(&[&ENOUGH[..], &secret].concat()).unwrap();
     let shown = format!("{settings:?}");
     for secret in ["hush", "whisper", "mumble"] {
@@ -82,10 +77,7 @@ fn secrets_are_never_shown() {
 #[tokio::test]
 async fn a_url_that_cannot_be_used_is_not_shown_either() {
     use tidelock::database::postgres::{Postgres, PostgresConfig};
-    for url in [
-        "postgres://me:hush@[nonsense",
-        "postgres://me:hush@127.0.0.1:1/shop",
-    ] {
+    for url in ["postgres://me:hush@[nonsense", "postgres://me:hush@127.0.0.1:1/shop"] {
         let config = PostgresConfig {
             url: url.into(),
             connect_timeout: Duration::from_millis(300),

@@ -28,10 +28,7 @@ pub(crate) struct Found {
 
 impl Found {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(each, _)| each == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(each, _)| each == name).map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {
@@ -63,8 +60,7 @@ pub(crate) fn committed(kafka: &str, topic: &str) -> Vec<Found> {
     let mut ends = Vec::new();
     for partition in 0..partitions {
         let (low, high) = watermarks(&outsider, topic, partition, deadline);
-        list.add_partition_offset(topic, partition, Offset::Offset(low))
-            .expect("a partition");
+        list.add_partition_offset(topic, partition, Offset::Offset(low)).expect("a partition");
         ends.push(high);
     }
     consumer.assign(&list).expect("assign");
@@ -82,9 +78,7 @@ pub(crate) fn committed(kafka: &str, topic: &str) -> Vec<Found> {
                 let position = consumer.position().expect("position");
                 let done = (0..partitions).all(|partition| {
                     let end = ends[partition as usize];
-                    let at = position
-                        .find_partition(topic, partition)
-                        .map(|element| element.offset());
+                    let at = position.find_partition(topic, partition).map(|element| element.offset());
                     end == 0
                         || matches!(at, Some(Offset::Offset(at)) if at >= end)
                         || watermarks(&outsider, topic, partition, deadline).0 >= end
@@ -107,10 +101,7 @@ fn texts(headers: &rdkafka::message::BorrowedHeaders) -> Vec<(String, String)> {
     headers
         .iter()
         .map(|Header { key, value }| {
-            (
-                key.to_owned(),
-                String::from_utf8_lossy(value.unwrap_or_default()).into_owned(),
-            )
+            (key.to_owned(), String::from_utf8_lossy(value.unwrap_or_default()).into_owned())
         })
         .collect()
 }
@@ -145,21 +136,14 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
 
 /// Creates a topic with settings of its own.
 pub(crate) async fn create_topic(kafka: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", kafka)
-        .create()
-        .expect("an admin client");
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", kafka).create().expect("an admin client");
     let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
     for (name, value) in settings {
         new = new.set(name, value);
     }
-    let results = admin
-        .create_topics([&new], &AdminOptions::new())
-        .await
-        .expect("an answer");
-    results[0]
-        .as_ref()
-        .unwrap_or_else(|(topic, code)| panic!("{topic}: {code}"));
+    let results = admin.create_topics([&new], &AdminOptions::new()).await.expect("an answer");
+    results[0].as_ref().unwrap_or_else(|(topic, code)| panic!("{topic}: {code}"));
 }
 
 /// A record to write.
@@ -181,19 +165,10 @@ pub(crate) fn write(kafka: &str, topic: &str, records: &[Sent]) {
     for sent in records {
         let mut headers = OwnedHeaders::new();
         for (name, value) in &sent.headers {
-            headers = headers.insert(Header {
-                key: name,
-                value: Some(value),
-            });
+            headers = headers.insert(Header { key: name, value: Some(value) });
         }
-        let record = BaseRecord::to(topic)
-            .key(&sent.key)
-            .payload(&sent.payload)
-            .headers(headers);
-        producer
-            .send(record)
-            .map_err(|(error, _)| error)
-            .expect("room for a record");
+        let record = BaseRecord::to(topic).key(&sent.key).payload(&sent.payload).headers(headers);
+        producer.send(record).map_err(|(error, _)| error).expect("room for a record");
     }
     producer.flush(WAIT).expect("all delivered");
 }
@@ -212,32 +187,17 @@ pub(crate) fn offsets(kafka: &str, group: &str, topic: &str) -> Vec<Option<i64>>
     }
     let committed = consumer.committed_offsets(list, WAIT).expect("committed offsets");
     let offset = |offset| {
-        if let Offset::Offset(at) = offset {
-            Some(at)
-        } else {
-            None
-        }
+        if let Offset::Offset(at) = offset { Some(at) } else { None }
     };
-    committed
-        .elements()
-        .iter()
-        .map(|element| offset(element.offset()))
-        .collect()
+    committed.elements().iter().map(|element| offset(element.offset())).collect()
 }
 
 /// Changes one setting of a topic.
 pub(crate) async fn set_topic(kafka: &str, topic: &str, name: &str, value: &str) {
     use rdkafka::admin::{AlterConfig, ResourceSpecifier};
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", kafka)
-        .create()
-        .expect("an admin client");
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", kafka).create().expect("an admin client");
     let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
-    let results = admin
-        .alter_configs([&change], &AdminOptions::new())
-        .await
-        .expect("an answer");
-    results[0]
-        .as_ref()
-        .unwrap_or_else(|error| panic!("{topic}: {error:?}"));
+    let results = admin.alter_configs([&change], &AdminOptions::new()).await.expect("an answer");
+    results[0].as_ref().unwrap_or_else(|error| panic!("{topic}: {error:?}"));
 }

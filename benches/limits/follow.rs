@@ -22,8 +22,7 @@ pub(crate) fn follow(kafka: &str, topic: &str, partitions: i32, receiver: &Sende
         .unwrap();
     let mut list = TopicPartitionList::new();
     for partition in 0..partitions {
-        list.add_partition_offset(topic, partition, Offset::Beginning)
-            .unwrap();
+        list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
     }
     consumer.assign(&list).unwrap();
     loop {

@@ -62,9 +62,7 @@ pub(crate) fn producer(
         }
         sent = (sent + per_transaction).min(count);
         let (done, changed) = &*acks.0;
-        let done = changed
-            .wait_while(done.lock().unwrap(), |done| *done < sent)
-            .unwrap();
+        let done = changed.wait_while(done.lock().unwrap(), |done| *done < sent).unwrap();
         drop(done);
         while producer.in_flight_count() > 0 {
             std::thread::yield_now();

@@ -33,18 +33,14 @@ pub(crate) async fn serve(
     pipeline: Arc<Pipeline>,
     services: &[Role],
 ) -> Result<(), BoxError> {
-    let mut routes = Router::new()
-        .route("/health/live", get(async || "alive\n"))
-        .route("/health/ready", get(ready));
+    let mut routes =
+        Router::new().route("/health/live", get(async || "alive\n")).route("/health/ready", get(ready));
     if services.contains(&Role::Orders) {
-        routes = routes
-            .route("/orders", post(place))
-            .route("/orders/{id}", get(find))
-            .route("/stock", get(stock));
+        routes =
+            routes.route("/orders", post(place)).route("/orders/{id}", get(find)).route("/stock", get(stock));
     }
-    let listener = tokio::net::TcpListener::bind(listen)
-        .await
-        .map_err(|error| format!("{listen}: {error}"))?;
+    let listener =
+        tokio::net::TcpListener::bind(listen).await.map_err(|error| format!("{listen}: {error}"))?;
     tracing::info!("listening on http://{}", listener.local_addr()?);
     let routes = routes
         .fallback(no_route)
@@ -61,24 +57,13 @@ async fn place(
 ) -> Result<Response, Sentence> {
     let Json(request) = body.map_err(|rejection| Sentence(rejection.status(), rejection.body_text()))?;
     let key = idempotency_key(&headers)?;
-    let placed = orders::place(&service.database, request, key)
-        .await
-        .map_err(|refusal| match refusal {
-            Refusal::Request(sentence) => Sentence(StatusCode::UNPROCESSABLE_ENTITY, sentence),
-            Refusal::Failure(error) => Sentence::failure(error),
-        })?;
-    let status = if placed.new {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
-    };
+    let placed = orders::place(&service.database, request, key).await.map_err(|refusal| match refusal {
+        Refusal::Request(sentence) => Sentence(StatusCode::UNPROCESSABLE_ENTITY, sentence),
+        Refusal::Failure(error) => Sentence::failure(error),
+    })?;
+    let status = if placed.new { StatusCode::CREATED } else { StatusCode::OK };
     let place = format!("/orders/{}", placed.order_id);
-    Ok((
-        status,
-        [(LOCATION, place)],
-        Json(json!({ "order_id": placed.order_id })),
-    )
-        .into_response())
+    Ok((status, [(LOCATION, place)], Json(json!({ "order_id": placed.order_id }))).into_response())
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Sentence> {
@@ -86,9 +71,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Sentence> {
         return Ok(None);
     };
     let refuse = |sentence| Sentence(StatusCode::BAD_REQUEST, sentence);
-    let key = value
-        .to_str()
-        .map_err(|_| refuse("the Idempotency-Key is not plain ASCII".to_owned()))?;
+    let key = value.to_str().map_err(|_| refuse("the Idempotency-Key is not plain ASCII".to_owned()))?;
     legible("the Idempotency-Key", key).map_err(refuse)?;
     Ok(Some(key))
 }
@@ -99,9 +82,7 @@ async fn find(
 ) -> Result<Json<orders::Order>, Sentence> {
     let unknown = || Sentence(StatusCode::NOT_FOUND, format!("there is no order {id:?}"));
     let order_id = Uuid::try_parse(&id).map_err(|_| unknown())?;
-    let order = orders::find(&service.database, order_id)
-        .await
-        .map_err(Sentence::failure)?;
+    let order = orders::find(&service.database, order_id).await.map_err(Sentence::failure)?;
     order.map(Json).ok_or_else(unknown)
 }
 
@@ -113,17 +94,9 @@ async fn stock(State(service): State<Service>) -> Result<Json<Vec<inventory::Sto
 
 async fn ready(State(service): State<Service>) -> (StatusCode, Json<Value>) {
     let ready = service.pipeline.is_ready();
-    let components: BTreeMap<String, String> = service
-        .pipeline
-        .health()
-        .into_iter()
-        .map(|(name, state)| (name, describe(state)))
-        .collect();
-    let status = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let components: BTreeMap<String, String> =
+        service.pipeline.health().into_iter().map(|(name, state)| (name, describe(state))).collect();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ "ready": ready, "components": components })))
 }
 
@@ -159,10 +132,7 @@ impl Sentence {
     /// The reason goes to the log: it is for the operator, not for the customer.
     fn failure(error: impl Into<BoxError>) -> Self {
         error!(error = %error.into(), "a request failed");
-        Self(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "something failed here, try again later".to_owned(),
-        )
+        Self(StatusCode::INTERNAL_SERVER_ERROR, "something failed here, try again later".to_owned())
     }
 }
 

@@ -47,9 +47,7 @@ async fn place_all(options: &Options, count: u64, database: &Postgres) -> Result
             .fetch_all(database.pool())
             .await?;
     let present: HashSet<String> = present.into_iter().collect();
-    let missing: Vec<u64> = (1..=count)
-        .filter(|number| !present.contains(&key(*number)))
-        .collect();
+    let missing: Vec<u64> = (1..=count).filter(|number| !present.contains(&key(*number))).collect();
     println!("placing {} orders, {} are there", missing.len(), present.len());
     let bar = progress("placed", count);
     bar.set_position(count - missing.len() as u64);
@@ -66,11 +64,7 @@ async fn place_all(options: &Options, count: u64, database: &Postgres) -> Result
     }
     drop(outcomes);
     bar.finish_and_clear();
-    println!(
-        "placed {} orders in {:.1} s",
-        missing.len(),
-        start.elapsed().as_secs_f64()
-    );
+    println!("placed {} orders in {:.1} s", missing.len(), start.elapsed().as_secs_f64());
     Ok(())
 }
 
@@ -109,10 +103,7 @@ fn order(number: u64) -> OrderRequest {
         },
         lines: skus
             .into_iter()
-            .map(|sku| Line {
-                sku: sku.to_owned(),
-                quantity: random.i64(1..=3),
-            })
+            .map(|sku| Line { sku: sku.to_owned(), quantity: random.i64(1..=3) })
             .collect(),
     }
 }

@@ -1,9 +1,5 @@
 //! The order pipeline: order -> inventory -> payment -> shipping, with compensation. See README.md beside this file.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a program, not a library"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program, not a library")]
 
 mod events;
 mod http;
@@ -32,10 +28,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 #[tokio::main]
 async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match run(Options::parse()).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -56,12 +49,7 @@ async fn run(options: Options) -> Result<bool, BoxError> {
     }
     let services = options.services();
     roles::migrate(&database, &services).await?;
-    let pipeline = Arc::new(roles::pipeline(
-        settings,
-        &database,
-        &services,
-        options.instance.clone(),
-    )?);
+    let pipeline = Arc::new(roles::pipeline(settings, &database, &services, options.instance.clone())?);
     pipeline.start().await?;
     if let Some(listen) = options.listen() {
         http::serve(listen, database.clone(), pipeline.clone(), &services).await?;

@@ -18,12 +18,7 @@ pub(crate) struct Options {
     kafka: String,
 
     /// PostgreSQL, postgres://user:password@host:port/database
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "TIDELOCK_DATABASE_URL",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "URL", env = "TIDELOCK_DATABASE_URL", hide_env_values = true)]
     database: String,
 
     /// The services of this process; several separated by commas
@@ -66,8 +61,7 @@ impl Options {
 
     pub(crate) fn listen(&self) -> Option<SocketAddr> {
         let public = self.services().contains(&Role::Orders) && self.load.is_none();
-        self.listen
-            .or_else(|| public.then(|| SocketAddr::from(([127, 0, 0, 1], 8080))))
+        self.listen.or_else(|| public.then(|| SocketAddr::from(([127, 0, 0, 1], 8080))))
     }
 
     pub(crate) fn patience(&self) -> Duration {
@@ -76,10 +70,7 @@ impl Options {
 
     /// The framework's settings: the environment's, with what the command line says.
     pub(crate) fn settings(&self) -> Result<Settings, BoxError> {
-        let given = [
-            ("TIDELOCK_KAFKA_BROKERS", &self.kafka),
-            ("TIDELOCK_DATABASE_URL", &self.database),
-        ];
+        let given = [("TIDELOCK_KAFKA_BROKERS", &self.kafka), ("TIDELOCK_DATABASE_URL", &self.database)];
         let given = given.map(|(name, value)| (name.to_owned(), value.clone()));
         let mut settings = Settings::from_vars("TIDELOCK_", std::env::vars().chain(given))?;
         // While one partition has the shelf or the till, the others wait for it, each with a connection: enough must

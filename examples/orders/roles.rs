@@ -40,14 +40,9 @@ pub(crate) async fn migrate(database: &Postgres, services: &[Role]) -> Result<()
     const LOCK: i64 = 7_012_026;
     database.migrate().await?;
     let mut transaction = database.pool().begin().await?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)")
-        .bind(LOCK)
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
     // Else every start logs that every table is there already.
-    sqlx::query("SET LOCAL client_min_messages = warning")
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query("SET LOCAL client_min_messages = warning").execute(&mut *transaction).await?;
     for service in services {
         sqlx::raw_sql(service.schema()).execute(&mut *transaction).await?;
     }
@@ -70,9 +65,7 @@ pub(crate) fn pipeline(
     for service in services {
         builder = match service {
             Role::All => builder,
-            Role::Orders => builder
-                .relay(settings.relay.clone())
-                .processor(orders::processor()),
+            Role::Orders => builder.relay(settings.relay.clone()).processor(orders::processor()),
             Role::Inventory => builder.processor(inventory::processor()),
             Role::Payment => builder.processor(payment::processor()),
             Role::Shipping => builder.processor(shipping::processor()),

@@ -68,10 +68,7 @@ fn consumer(brokers: &str, isolation: &str) -> KafkaResult<Reader> {
 
 fn partitions(consumer: &Reader, topic: &str) -> Result<i32, BoxError> {
     let metadata = consumer.fetch_metadata(Some(topic), WAIT)?;
-    let partitions = metadata
-        .topics()
-        .first()
-        .map_or(0, |topic| topic.partitions().len());
+    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
     if partitions == 0 {
         return Err(format!("there is no topic {topic:?}").into());
     }

@@ -27,10 +27,7 @@ impl Database for NoDatabase {
     }
 
     async fn first_start(&self, _: &FenceKey, partitions: i32) -> Result<FirstStart> {
-        Ok(FirstStart {
-            partitions,
-            fenced: false,
-        })
+        Ok(FirstStart { partitions, fenced: false })
     }
 
     async fn insert_fence(&self, _: &FenceKey, _: i64, _: &str) -> Result<()> {

@@ -336,10 +336,7 @@ impl ConsumerEvents {
         receiver: UnboundedReceiver<ConsumerEvent>,
         taken: impl Fn(&ConsumerEvent) + Send + Sync + 'static,
     ) -> Self {
-        Self {
-            receiver,
-            taken: Box::new(taken),
-        }
+        Self { receiver, taken: Box::new(taken) }
     }
 
     /// The next event; `None` when the consumer is closed and nothing is left. Nothing is lost when it is cancelled.

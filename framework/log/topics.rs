@@ -13,10 +13,7 @@ pub(crate) struct KnownTopics {
 
 impl KnownTopics {
     pub(crate) fn new(log: Arc<dyn Log>) -> Self {
-        Self {
-            log,
-            known: HashSet::new(),
-        }
+        Self { log, known: HashSet::new() }
     }
 
     /// `Some(reason)`: there is no such topic and none may be created.
@@ -24,11 +21,7 @@ impl KnownTopics {
         if self.known.contains(topic) {
             return Ok(None);
         }
-        let spec = TopicSpec {
-            name: topic.to_string(),
-            partitions: None,
-            cleanup: Cleanup::Any,
-        };
+        let spec = TopicSpec { name: topic.to_string(), partitions: None, cleanup: Cleanup::Any };
         match self.log.topic(&spec).await {
             Ok(_) => {
                 self.known.insert(topic.clone());

@@ -45,9 +45,7 @@ pub(crate) fn decide(
                 "{at}: the database expects offset {} (its last batch began at {}), the group's committed offset is {}: \
                  offsets were reset or have expired, the topic was created again, or the database was restored",
                 fence.next_offset,
-                fence
-                    .pending_from
-                    .map_or("none".to_owned(), |from| from.to_string()),
+                fence.pending_from.map_or("none".to_owned(), |from| from.to_string()),
                 committed.map_or("none".to_owned(), |committed| committed.to_string()),
             ),
         )),
@@ -69,11 +67,7 @@ pub(crate) fn adopt<D: Database>(
         format!(
             "{at}: the group's committed offset is {committed}, but the database has no fence row for it{}; set adopt=start \
              to begin at that offset",
-            if fenced {
-                ", though it had one before: the row was lost"
-            } else {
-                ""
-            }
+            if fenced { ", though it had one before: the row was lost" } else { "" }
         ),
     ))
 }
@@ -86,20 +80,11 @@ mod tests {
     use crate::database::NoDatabase;
 
     fn at() -> Assignment {
-        Assignment {
-            topic: "t".into(),
-            partition: 0,
-            epoch: 1,
-        }
+        Assignment { topic: "t".into(), partition: 0, epoch: 1 }
     }
 
     fn fence(next_offset: i64, pending_from: Option<i64>) -> Fence {
-        Fence {
-            next_offset,
-            pending_from,
-            pending: Bytes::new(),
-            owner: String::new(),
-        }
+        Fence { next_offset, pending_from, pending: Bytes::new(), owner: String::new() }
     }
 
     #[test]
@@ -123,11 +108,7 @@ mod tests {
             let decided = decide(&at(), fence.as_ref(), committed);
             match expected {
                 Some(expected) => assert_eq!(decided.unwrap(), expected, "{fence:?} {committed:?}"),
-                None => assert_eq!(
-                    decided.unwrap_err().kind(),
-                    Kind::Identity,
-                    "{fence:?} {committed:?}"
-                ),
+                None => assert_eq!(decided.unwrap_err().kind(), Kind::Identity, "{fence:?} {committed:?}"),
             }
         }
     }

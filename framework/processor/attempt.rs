@@ -47,11 +47,7 @@ pub(crate) async fn execute<D: Database>(
     let mut unit = shared.database.begin().await.map_err(Failure::at(0))?;
     let ran = run(shared, key, batch, attempt, &mut unit).await;
     match ran {
-        Ok((outputs, duplicates)) => Ok(Executed {
-            unit,
-            outputs,
-            duplicates,
-        }),
+        Ok((outputs, duplicates)) => Ok(Executed { unit, outputs, duplicates }),
         Err(failure) => {
             unit.rollback().await;
             Err(failure)
@@ -86,10 +82,7 @@ async fn run<D: Database>(
             offset: record.offset,
             trace_parent: record.headers.get_str(header::TRACE_PARENT).map(str::to_owned),
         };
-        let meta = Meta {
-            id: id(record),
-            attempt: if index == 0 { attempt } else { 1 },
-        };
+        let meta = Meta { id: id(record), attempt: if index == 0 { attempt } else { 1 } };
         let mut context = Context::new(unit.connection(), origin);
         let outcome = AssertUnwindSafe(handler.handle(record, meta, &mut context))
             .catch_unwind()
@@ -113,10 +106,7 @@ async fn admit<D: Database>(
     if !shared.config.inbox || !D::FENCED {
         return Ok(HashSet::new());
     }
-    let ids: HashSet<MessageId> = batch
-        .iter()
-        .filter_map(|record| record.headers.message_id())
-        .collect();
+    let ids: HashSet<MessageId> = batch.iter().filter_map(|record| record.headers.message_id()).collect();
     if ids.is_empty() {
         return Ok(HashSet::new());
     }
@@ -125,12 +115,7 @@ async fn admit<D: Database>(
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    Error::new(
-        Kind::Handler,
-        format!("the handler panicked: {}", text.unwrap_or("(no text)")),
-    )
+    let text =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Error::new(Kind::Handler, format!("the handler panicked: {}", text.unwrap_or("(no text)")))
 }

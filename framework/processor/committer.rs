@@ -50,12 +50,7 @@ impl Committer {
         outputs: Vec<Record>,
     ) -> oneshot::Receiver<Verdict> {
         let (verdict, receiver) = oneshot::channel();
-        let _ = self.0.send(Submission {
-            assignment: assignment.clone(),
-            offset,
-            outputs,
-            verdict,
-        });
+        let _ = self.0.send(Submission { assignment: assignment.clone(), offset, outputs, verdict });
         receiver
     }
 }
@@ -85,15 +80,7 @@ impl Cycle {
         let topics = KnownTopics::new(log.clone());
         Ok((
             Committer(sender),
-            Self {
-                log,
-                transactional_id,
-                group,
-                producer: Some(producer),
-                topics,
-                submissions,
-                stop,
-            },
+            Self { log, transactional_id, group, producer: Some(producer), topics, submissions, stop },
         ))
     }
 
@@ -158,17 +145,10 @@ impl Cycle {
             let own: Vec<Refusal> = refusals
                 .iter()
                 .filter(|refusal| (first..first + count).contains(&refusal.index))
-                .map(|refusal| Refusal {
-                    index: refusal.index - first,
-                    reason: refusal.reason.clone(),
-                })
+                .map(|refusal| Refusal { index: refusal.index - first, reason: refusal.reason.clone() })
                 .collect();
             first += count;
-            let _ = each.verdict.send(if own.is_empty() {
-                Verdict::Look
-            } else {
-                Verdict::Refused(own)
-            });
+            let _ = each.verdict.send(if own.is_empty() { Verdict::Look } else { Verdict::Refused(own) });
         }
     }
 
@@ -223,10 +203,7 @@ impl Cycle {
     /// A new producer where the last one may not be used again. Fenced can mean slow, or that somebody else runs
     /// under this name: so it is tried only while a partition is still held, and with backoff. `false`: given up.
     async fn renew(&mut self, consumer: &dyn Consumer, held: &[Assignment]) -> bool {
-        let backoff = Backoff {
-            first: Duration::from_millis(50),
-            most: Duration::from_secs(5),
-        };
+        let backoff = Backoff { first: Duration::from_millis(50), most: Duration::from_secs(5) };
         let mut failures = 0;
         loop {
             match self.producer.as_ref().map(|producer| producer.must_rotate()) {
@@ -263,10 +240,8 @@ async fn fill(
     consumer: &dyn Consumer,
     batch: &mut [Submission],
 ) -> Result<Vec<Refusal>> {
-    let mut outputs: Vec<Record> = batch
-        .iter_mut()
-        .flat_map(|each| std::mem::take(&mut each.outputs))
-        .collect();
+    let mut outputs: Vec<Record> =
+        batch.iter_mut().flat_map(|each| std::mem::take(&mut each.outputs)).collect();
     if !outputs.is_empty() {
         let rest = outputs.split_off(outputs.len().div_ceil(2));
         producer.send(outputs).await?;

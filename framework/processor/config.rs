@@ -21,11 +21,7 @@ pub enum StartAt {
 impl StartAt {
     /// The offset to begin at; `at_first`: the partition was there at the group's first start.
     pub(crate) fn offset(self, bounds: Bounds, at_first: bool) -> i64 {
-        if at_first && self == Self::Latest {
-            bounds.end
-        } else {
-            bounds.start
-        }
+        if at_first && self == Self::Latest { bounds.end } else { bounds.start }
     }
 }
 
@@ -125,22 +121,16 @@ impl ProcessorConfig {
         problems.check(self.max_buffered_bytes > 0, || {
             "processor max_buffered_bytes = 0, expected more".to_owned()
         });
-        problems.check(
-            !self.retry_first.is_zero() && self.retry_first <= self.retry_most,
-            || {
-                format!(
-                    "processor retry_first = {:?}, expected more than 0 and at most retry_most = {:?}",
-                    self.retry_first, self.retry_most
-                )
-            },
-        );
+        problems.check(!self.retry_first.is_zero() && self.retry_first <= self.retry_most, || {
+            format!(
+                "processor retry_first = {:?}, expected more than 0 and at most retry_most = {:?}",
+                self.retry_first, self.retry_most
+            )
+        });
     }
 
     pub(crate) fn backoff(&self) -> Backoff {
-        Backoff {
-            first: self.retry_first,
-            most: self.retry_most,
-        }
+        Backoff { first: self.retry_first, most: self.retry_most }
     }
 }
 

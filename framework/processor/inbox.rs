@@ -15,11 +15,7 @@ pub(crate) fn spawn_cleaner<D: Database>(shared: Arc<Shared<D>>, group: Arc<str>
     AbortOnDropHandle::new(tokio::spawn(async move {
         loop {
             tokio::time::sleep(INTERVAL).await;
-            match shared
-                .database
-                .clean_inbox(&group, shared.config.inbox_retention)
-                .await
-            {
+            match shared.database.clean_inbox(&group, shared.config.inbox_retention).await {
                 Ok(0) => {}
                 Ok(count) => debug!(group = &*group, count, "forgot old message ids"),
                 Err(error) => warn!(group = &*group, %error, "the inbox was not cleaned"),

@@ -52,11 +52,7 @@ pub struct Processor<D: Database> {
 impl<D: Database> Processor<D> {
     /// A processor of that consumer group.
     pub fn new(group: impl Into<String>) -> Self {
-        Self {
-            group: group.into().into(),
-            config: None,
-            registry: Registry::default(),
-        }
+        Self { group: group.into().into(), config: None, registry: Registry::default() }
     }
 
     /// Settings of its own, instead of the pipeline's.
@@ -79,9 +75,7 @@ impl<D: Database> Processor<D> {
     }
 
     pub(crate) fn report(&self, problems: &mut Problems) {
-        problems.check(!self.group.is_empty(), || {
-            "a processor's group is not set".to_owned()
-        });
+        problems.check(!self.group.is_empty(), || "a processor's group is not set".to_owned());
         problems.check(!self.registry.topics().is_empty(), || {
             format!("processor {:?} has no handler", self.group)
         });
@@ -104,15 +98,7 @@ impl<D: Database> Processor<D> {
         let config = self.config.unwrap_or_else(|| defaults.clone());
         self.registry.unhandled = config.unhandled;
         let registry = Arc::new(self.registry);
-        Runner {
-            log,
-            database,
-            group: self.group,
-            config: Arc::new(config),
-            registry,
-            instance,
-            health,
-        }
+        Runner { log, database, group: self.group, config: Arc::new(config), registry, instance, health }
     }
 }
 
@@ -142,11 +128,7 @@ pub(crate) struct Shared<D: Database> {
 impl<D: Database> Shared<D> {
     /// What the database knows of the group's start on the topic.
     pub(crate) async fn first_start(&self, key: &FenceKey) -> Result<FirstStart> {
-        let spec = TopicSpec {
-            name: key.topic.to_string(),
-            partitions: None,
-            cleanup: Cleanup::Any,
-        };
+        let spec = TopicSpec { name: key.topic.to_string(), partitions: None, cleanup: Cleanup::Any };
         let partitions = self.log.topic(&spec).await?;
         self.database.first_start(key, partitions).await
     }
@@ -171,26 +153,15 @@ impl<D: Database> Runner<D> {
         let topics: Vec<String> = self.registry.topics().into_iter().map(str::to_owned).collect();
         for topic in &topics {
             self.log
-                .topic(&TopicSpec {
-                    name: topic.clone(),
-                    partitions: None,
-                    cleanup: Cleanup::Any,
-                })
+                .topic(&TopicSpec { name: topic.clone(), partitions: None, cleanup: Cleanup::Any })
                 .await?;
         }
-        let member = self
-            .instance
-            .clone()
-            .unwrap_or_else(|| Uuid::now_v7().to_string());
+        let member = self.instance.clone().unwrap_or_else(|| Uuid::now_v7().to_string());
         let transactional_id = format!("tidelock.{}.processor.{member}", self.group);
         let give_up = CancellationToken::new();
-        let (committer, cycle) = Cycle::start(
-            self.log.clone(),
-            transactional_id.clone(),
-            self.group.clone(),
-            give_up.clone(),
-        )
-        .await?;
+        let (committer, cycle) =
+            Cycle::start(self.log.clone(), transactional_id.clone(), self.group.clone(), give_up.clone())
+                .await?;
         let subscription = Subscription {
             group: self.group.to_string(),
             topics,
@@ -223,11 +194,7 @@ impl<D: Database> Runner<D> {
                 }
             };
             match event {
-                Some(ConsumerEvent::Records {
-                    assignment,
-                    flow,
-                    records,
-                }) => {
+                Some(ConsumerEvent::Records { assignment, flow, records }) => {
                     if let Some(partition) = running.get(&assignment) {
                         partition.valve.arrived(&records);
                         let _ = partition.chunks.send((flow, records));
@@ -240,13 +207,12 @@ impl<D: Database> Runner<D> {
                     }
                     self.health.set(&name, State::Ready);
                 }
-                Some(ConsumerEvent::Revoked {
-                    partitions,
-                    lost,
-                    handback,
-                }) => {
+                Some(ConsumerEvent::Revoked { partitions, lost, handback }) => {
                     info!(processor = name, ?partitions, lost, "revoked");
                     end(partitions.iter().filter_map(|at| running.remove(at)), lost).await;
+                    for at in &partitions {
+                        self.health.remove(&format!("{name} {at}"));
+                    }
                     drop(handback);
                 }
                 Some(ConsumerEvent::Failed(at, failure)) => {
@@ -255,17 +221,13 @@ impl<D: Database> Runner<D> {
                     if action(failure.kind()) == Action::Recover {
                         running.insert(at.clone(), self.start(&shared, at));
                     } else {
-                        self.health
-                            .set(&format!("{name} {at}"), State::Failed(failure.to_string()));
+                        self.health.set(&format!("{name} {at}"), State::Failed(failure.to_string()));
                     }
                 }
                 Some(ConsumerEvent::Fatal(failure)) => break Err(failure),
                 None if closing => break Ok(()),
                 None => {
-                    break Err(Error::new(
-                        Kind::Unavailable,
-                        format!("{name} lost its group membership"),
-                    ));
+                    break Err(Error::new(Kind::Unavailable, format!("{name} lost its group membership")));
                 }
             }
         };
@@ -296,11 +258,7 @@ impl<D: Database> Runner<D> {
         let revoked = CancellationToken::new();
         let mut partition = Partition {
             shared: shared.clone(),
-            key: FenceKey {
-                group: self.group.clone(),
-                topic: at.topic.clone(),
-                partition: at.partition,
-            },
+            key: FenceKey { group: self.group.clone(), topic: at.topic.clone(), partition: at.partition },
             at,
             chunks,
             valve: valve.clone(),
@@ -319,12 +277,7 @@ impl<D: Database> Runner<D> {
             }
             partition.finish().await;
         });
-        Running {
-            revoked,
-            chunks: sender,
-            valve,
-            task,
-        }
+        Running { revoked, chunks: sender, valve, task }
     }
 }
 

@@ -75,9 +75,7 @@ impl<D: Database> Partition<D> {
                 Action::Recover => {
                     failures = if self.next == before { failures + 1 } else { 1 };
                     info!(processor = name, error = %failure, failures, advice = advice(failure.kind()), "recovering");
-                    self.shared
-                        .health
-                        .set(&name, State::Recovering(failure.to_string()));
+                    self.shared.health.set(&name, State::Recovering(failure.to_string()));
                     tokio::time::sleep(backoff.wait(failures)).await;
                 }
             }
@@ -100,12 +98,7 @@ impl<D: Database> Partition<D> {
         self.drop_waiting();
         self.flow = self.shared.consumer.start(&self.at, self.next).await?;
         self.valve.opened();
-        debug!(
-            processor = self.name(),
-            offset = self.next,
-            flow = self.flow,
-            "reading"
-        );
+        debug!(processor = self.name(), offset = self.next, flow = self.flow, "reading");
         self.shared.health.set(&self.name(), State::Ready);
         loop {
             self.receive().await?;
@@ -149,17 +142,16 @@ impl<D: Database> Partition<D> {
 
     /// One batch: handlers, then the last batch's log transaction, then this one's database commit.
     async fn batch(&mut self) -> Result<()> {
-        let alone = self
-            .waiting
-            .front()
-            .is_some_and(|record| record.offset < self.alone_below);
-        let count = if alone {
-            1
-        } else {
-            self.waiting.len().min(self.shared.config.max_batch)
-        };
+        let alone = self.waiting.front().is_some_and(|record| record.offset < self.alone_below);
+        let count = if alone { 1 } else { self.waiting.len().min(self.shared.config.max_batch) };
         let batch: Vec<Received> = self.waiting.drain(..count).collect();
-        let (executed, used) = self.execute(&batch).await?;
+        let (executed, used) = match self.execute(&batch).await {
+            Ok(executed) => executed,
+            Err(failure) => {
+                self.valve.taken(&batch);
+                return Err(failure);
+            }
+        };
         let rest = batch[used..].to_vec();
         let batch = &batch[..used];
         self.valve.taken(batch);
@@ -209,10 +201,7 @@ impl<D: Database> Partition<D> {
                 Err(failure) => failure,
             };
             if !self.shared.consumer.holds(&self.at) {
-                return Err(Error::new(
-                    Kind::Unassigned,
-                    format!("{} was taken away", self.at),
-                ));
+                return Err(Error::new(Kind::Unassigned, format!("{} was taken away", self.at)));
             }
             metrics::counter!(telemetry::FAILED_ATTEMPTS, "group" => self.key.group.to_string()).increment(1);
             if failure.index > 0 {
@@ -232,27 +221,15 @@ impl<D: Database> Partition<D> {
     }
 
     async fn commit(&mut self, executed: Executed<D::Unit>, to: i64) -> Result<()> {
-        let Executed {
-            mut unit,
-            outputs,
-            duplicates,
-        } = executed;
+        let Executed { mut unit, outputs, duplicates } = executed;
         if !self.shared.consumer.holds(&self.at) {
             unit.rollback().await;
-            return Err(Error::new(
-                Kind::Unassigned,
-                format!("{} was taken away", self.at),
-            ));
+            return Err(Error::new(Kind::Unassigned, format!("{} was taken away", self.at)));
         }
         hit(Point::P1);
         let owner = &self.shared.transactional_id;
-        let advance = Advance {
-            key: &self.key,
-            from: self.next,
-            to,
-            pending: codec::encode(&outputs)?,
-            owner,
-        };
+        let advance =
+            Advance { key: &self.key, from: self.next, to, pending: codec::encode(&outputs)?, owner };
         if !unit.advance(advance).await? {
             unit.rollback().await;
             return Err(Error::new(
@@ -287,10 +264,7 @@ impl<D: Database> Partition<D> {
         if next == self.next {
             return Ok(());
         }
-        Err(Error::new(
-            Kind::Conflict,
-            format!("{}: continuing at {next} instead of {}", self.at, self.next),
-        ))
+        Err(Error::new(Kind::Conflict, format!("{}: continuing at {next} instead of {}", self.at, self.next)))
     }
 
     /// The steps at assignment: D, K, D again, and whatever is left to do until both agree. Answers where to go on.
@@ -339,10 +313,7 @@ impl<D: Database> Partition<D> {
                 Verdict::Refused(refusals) => self.quarantine(&refusals).await?,
             }
             if !self.shared.consumer.holds(&self.at) {
-                return Err(Error::new(
-                    Kind::Unassigned,
-                    format!("{} was taken away", self.at),
-                ));
+                return Err(Error::new(Kind::Unassigned, format!("{} was taken away", self.at)));
             }
         }
     }
@@ -372,31 +343,21 @@ impl<D: Database> Partition<D> {
         if owner.is_empty() || owner == self.shared.transactional_id || left_out(Variant::NoOwnerFence) {
             return Ok(());
         }
-        info!(
-            processor = self.name(),
-            owner, "ending the open transaction of the last owner"
-        );
+        info!(processor = self.name(), owner, "ending the open transaction of the last owner");
         self.shared.log.producer(owner).await.map(drop)
     }
 
     async fn first_start(&self) -> Result<i64> {
         let first = self.shared.first_start(&self.key).await?;
         let bounds = self.shared.log.bounds(&self.at.topic, self.at.partition).await?;
-        Ok(self
-            .shared
-            .config
-            .start
-            .offset(bounds, self.at.partition < first.partitions))
+        Ok(self.shared.config.start.offset(bounds, self.at.partition < first.partitions))
     }
 
     /// Moves refused outputs from the fence row to the quarantine.
     async fn quarantine(&self, refusals: &[Refusal]) -> Result<()> {
         let Some(fence) = self.shared.database.fence(&self.key).await? else {
             let reason = refusals.first().map_or("", |refusal| refusal.reason.as_str());
-            return Err(Error::new(
-                Kind::Refused,
-                format!("{}: an output was refused: {reason}", self.at),
-            ));
+            return Err(Error::new(Kind::Refused, format!("{}: an output was refused: {reason}", self.at)));
         };
         let mut kept = Vec::new();
         let mut refused = Vec::new();
@@ -407,12 +368,7 @@ impl<D: Database> Partition<D> {
             }
         }
         let pending = codec::encode(&kept)?;
-        if self
-            .shared
-            .database
-            .quarantine_outputs(&self.key, fence.next_offset, pending, &refused)
-            .await?
-        {
+        if self.shared.database.quarantine_outputs(&self.key, fence.next_offset, pending, &refused).await? {
             metrics::counter!(telemetry::QUARANTINED, "origin" => "output").increment(refused.len() as u64);
             for each in &refused {
                 error!(

@@ -49,11 +49,7 @@ impl<D: Database, H: Handler<D>> Erased<D> for Typed<H> {
         };
         let outcome = self.0.handle(&message, context).await;
         outcome.map_err(|error| {
-            Error::caused(
-                Kind::Handler,
-                format!("the handler of {:?} failed", H::Event::TYPE),
-                error,
-            )
+            Error::caused(Kind::Handler, format!("the handler of {:?} failed", H::Event::TYPE), error)
         })
     }
 }
@@ -67,27 +63,15 @@ pub(crate) struct Registry<D: Database> {
 
 impl<D: Database> Default for Registry<D> {
     fn default() -> Self {
-        Self {
-            by_topic: HashMap::new(),
-            unhandled: Unhandled::default(),
-            twice: Vec::new(),
-        }
+        Self { by_topic: HashMap::new(), unhandled: Unhandled::default(), twice: Vec::new() }
     }
 }
 
 impl<D: Database> Registry<D> {
     pub(crate) fn add<H: Handler<D>>(&mut self, handler: H) {
         let (topic, event_type) = (H::Event::topic(), H::Event::TYPE);
-        if self
-            .by_topic
-            .entry(topic)
-            .or_default()
-            .insert(event_type, Arc::new(Typed(handler)))
-            .is_some()
-        {
-            self.twice.push(format!(
-                "event {event_type:?} of topic {topic:?} has two handlers"
-            ));
+        if self.by_topic.entry(topic).or_default().insert(event_type, Arc::new(Typed(handler))).is_some() {
+            self.twice.push(format!("event {event_type:?} of topic {topic:?} has two handlers"));
         }
     }
 

@@ -27,13 +27,7 @@ impl Valve {
         max_records: usize,
         max_bytes: usize,
     ) -> Self {
-        Self {
-            consumer,
-            at,
-            max_records,
-            max_bytes,
-            level: Mutex::default(),
-        }
+        Self { consumer, at, max_records, max_bytes, level: Mutex::default() }
     }
 
     /// Records arrived: pauses above the limits.
@@ -124,11 +118,7 @@ mod tests {
     #[test]
     fn pauses_above_the_limits_and_resumes_below_half() {
         let told = Arc::new(Told::default());
-        let at = Assignment {
-            topic: "t".into(),
-            partition: 0,
-            epoch: 1,
-        };
+        let at = Assignment { topic: "t".into(), partition: 0, epoch: 1 };
         let valve = Valve::new(told.clone(), at, 10, 1_000);
         valve.arrived(&records(10, 1));
         valve.arrived(&records(1, 1));

@@ -44,10 +44,7 @@ impl Default for RelayConfig {
 impl RelayConfig {
     /// The defaults under that name.
     pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            ..Self::default()
-        }
+        Self { name: name.into(), ..Self::default() }
     }
 
     pub(crate) fn read(&mut self, fields: &mut Fields<'_>) {
@@ -74,15 +71,12 @@ impl RelayConfig {
         problems.check((1..=100_000).contains(&self.max_rows), || {
             format!("relay max_rows = {}, expected 1 to 100000", self.max_rows)
         });
-        problems.check(
-            !self.poll_busy.is_zero() && self.poll_busy <= self.poll_idle,
-            || {
-                format!(
-                    "relay poll_busy = {:?}, expected more than 0 and at most poll_idle = {:?}",
-                    self.poll_busy, self.poll_idle
-                )
-            },
-        );
+        problems.check(!self.poll_busy.is_zero() && self.poll_busy <= self.poll_idle, || {
+            format!(
+                "relay poll_busy = {:?}, expected more than 0 and at most poll_idle = {:?}",
+                self.poll_busy, self.poll_idle
+            )
+        });
     }
 
     /// The problems that matter once a relay is built.

@@ -17,9 +17,7 @@ pub(crate) struct Envelope {
 
 impl Envelope {
     pub(crate) fn new(source: String) -> Self {
-        Self {
-            source: source.into(),
-        }
+        Self { source: source.into() }
     }
 
     pub(crate) fn record(&self, row: &OutboxRow) -> Record {
@@ -108,16 +106,8 @@ mod tests {
         assert_eq!(record.headers.get_str("ce_source"), Some("/mine"));
         assert_eq!(record.headers.get_str("content-type"), Some("text/plain"));
         assert_eq!(record.headers.get_str("n"), Some("5"));
-        assert_eq!(
-            record.headers.iter().filter(|(name, _)| *name == "ce_id").count(),
-            1
-        );
+        assert_eq!(record.headers.iter().filter(|(name, _)| *name == "ce_id").count(), 1);
         assert_ne!(record.headers.get_str("ce_id"), Some("forged"));
-        assert!(
-            record
-                .headers
-                .iter()
-                .any(|(name, value)| name == "none" && value.is_none())
-        );
+        assert!(record.headers.iter().any(|(name, value)| name == "none" && value.is_none()));
     }
 }

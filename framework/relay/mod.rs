@@ -57,13 +57,7 @@ impl<S: Source> Relay<S> {
         let mut problems = Problems::default();
         config.report_for_use(&mut problems);
         problems.into_result()?;
-        Ok(Self {
-            log,
-            source,
-            config: Arc::new(config),
-            instance,
-            health,
-        })
+        Ok(Self { log, source, config: Arc::new(config), instance, health })
     }
 
     fn name(&self) -> String {
@@ -76,13 +70,7 @@ impl<S: Source> Relay<S> {
         self.source.fix_shards(self.config.shards).await?;
         let topic = self.config.progress_topic();
         let partitions = Some(self.config.shards as i32);
-        self.log
-            .topic(&TopicSpec {
-                name: topic.clone(),
-                partitions,
-                cleanup: Cleanup::Compact,
-            })
-            .await?;
+        self.log.topic(&TopicSpec { name: topic.clone(), partitions, cleanup: Cleanup::Compact }).await?;
         let subscription = Subscription {
             group: self.config.group(),
             topics: vec![topic],
@@ -120,16 +108,12 @@ impl<S: Source> Relay<S> {
                     }
                     self.health.set(&name, State::Ready);
                 }
-                Some(ConsumerEvent::Revoked {
-                    partitions,
-                    lost,
-                    handback,
-                }) => {
+                Some(ConsumerEvent::Revoked { partitions, lost, handback }) => {
                     info!(relay = name, ?partitions, lost, "revoked");
-                    end(partitions
-                        .iter()
-                        .filter_map(|partition| running.remove(partition)))
-                    .await;
+                    end(partitions.iter().filter_map(|partition| running.remove(partition))).await;
+                    for partition in &partitions {
+                        self.health.remove(&format!("{name} shard {}", partition.partition));
+                    }
                     drop(handback);
                 }
                 Some(ConsumerEvent::Failed(partition, error)) => debug!(%partition, %error, "progress topic"),
@@ -137,10 +121,7 @@ impl<S: Source> Relay<S> {
                 Some(ConsumerEvent::Fatal(error)) => break Err(error),
                 None if closing => break Ok(()),
                 None => {
-                    break Err(Error::new(
-                        Kind::Unavailable,
-                        format!("{name} lost its group membership"),
-                    ));
+                    break Err(Error::new(Kind::Unavailable, format!("{name} lost its group membership")));
                 }
             }
         };
@@ -156,19 +137,13 @@ impl<S: Source> Relay<S> {
             log: self.log.clone(),
             source: self.source.clone(),
             config: self.config.clone(),
-            shard: Shard {
-                index: index as u32,
-                count: self.config.shards,
-            },
+            shard: Shard { index: index as u32, count: self.config.shards },
             health: self.health.clone(),
             stop: stop.clone(),
             known: None,
             refused: HashMap::new(),
         };
-        Running {
-            task: tokio::spawn(shard.run()),
-            stop,
-        }
+        Running { task: tokio::spawn(shard.run()), stop }
     }
 }
 

@@ -28,22 +28,11 @@ pub(crate) struct Position {
 
 impl Position {
     pub(crate) fn first(shard: Shard, source: Bytes) -> Self {
-        Self {
-            shards: shard.count,
-            shard: shard.index,
-            count: 0,
-            attempt: None,
-            source,
-        }
+        Self { shards: shard.count, shard: shard.index, count: 0, attempt: None, source }
     }
 
     pub(crate) fn next(&self, source: Bytes, attempt: Option<Uuid>) -> Self {
-        Self {
-            count: self.count + 1,
-            attempt,
-            source,
-            ..*self
-        }
+        Self { count: self.count + 1, attempt, source, ..*self }
     }
 
     pub(crate) fn encode(&self) -> Result<Bytes> {
@@ -69,12 +58,7 @@ impl Position {
         if position.shards != shard.count {
             return Err(Error::new(
                 Kind::Config,
-                format!(
-                    "{}: written with {} shards, config has {}",
-                    at(),
-                    position.shards,
-                    shard.count
-                ),
+                format!("{}: written with {} shards, config has {}", at(), position.shards, shard.count),
             ));
         }
         if position.shard != shard.index {
@@ -116,29 +100,20 @@ mod tests {
 
     #[test]
     fn a_foreign_position_is_refused_with_both_values() {
-        let stored = record(Some(
-            Position::first(Shard { index: 1, count: 4 }, Bytes::new())
-                .encode()
-                .unwrap(),
-        ));
+        let stored =
+            record(Some(Position::first(Shard { index: 1, count: 4 }, Bytes::new()).encode().unwrap()));
         let kind_and_text = |shard| {
             let error = Position::decode(&stored, shard).unwrap_err();
             (error.kind(), error.to_string())
         };
         assert_eq!(
             kind_and_text(Shard { index: 1, count: 2 }),
-            (
-                Kind::Config,
-                "progress[1] offset 7: written with 4 shards, config has 2".into()
-            )
+            (Kind::Config, "progress[1] offset 7: written with 4 shards, config has 2".into())
         );
         assert_eq!(kind_and_text(Shard { index: 0, count: 4 }).0, Kind::Corrupt);
-        for payload in [
-            None,
-            Some(Bytes::new()),
-            Some(Bytes::from_static(&[9])),
-            Some(Bytes::from_static(&[1, 255])),
-        ] {
+        for payload in
+            [None, Some(Bytes::new()), Some(Bytes::from_static(&[9])), Some(Bytes::from_static(&[1, 255]))]
+        {
             let error = Position::decode(&record(payload), Shard { index: 1, count: 4 }).unwrap_err();
             assert_eq!(error.kind(), Kind::Corrupt);
         }

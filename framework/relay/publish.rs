@@ -48,11 +48,7 @@ async fn inside(
     publication: Publication<'_>,
     durable: impl Future<Output = Result<()>>,
 ) -> Result<Result<(), Vec<Refusal>>> {
-    let Publication {
-        topic,
-        mut records,
-        position,
-    } = publication;
+    let Publication { topic, mut records, position } = publication;
     let rest = records.split_off(records.len() / 2);
     if !records.is_empty() {
         producer.send(records).await?;
@@ -93,10 +89,7 @@ async fn send_position(producer: &mut dyn Producer, topic: &str, position: &Posi
         None => Ok(()),
         Some(refusal) => Err(Error::new(
             Kind::Config,
-            format!(
-                "{topic}[{}]: the position was refused: {}",
-                position.shard, refusal.reason
-            ),
+            format!("{topic}[{}]: the position was refused: {}", position.shard, refusal.reason),
         )),
     }
 }

@@ -34,16 +34,9 @@ impl<P: Send + 'static> ReadAhead<P> {
         config: &RelayConfig,
     ) -> Self {
         let (sender, planned) = mpsc::channel(1);
-        let pace = Pace {
-            busy: config.poll_busy,
-            idle: config.poll_idle,
-            wait: config.poll_busy,
-        };
+        let pace = Pace { busy: config.poll_busy, idle: config.poll_idle, wait: config.poll_busy };
         let task = tokio::spawn(read_on(reader, hint, pace, config.max_rows, sender));
-        Self {
-            planned,
-            _task: AbortOnDropHandle::new(task),
-        }
+        Self { planned, _task: AbortOnDropHandle::new(task) }
     }
 
     /// The next batch. Losing the reader is an error: the session starts again from the durable position.
@@ -76,14 +69,7 @@ async fn read_on<P: Send + 'static>(
         };
         pace.reset();
         let (durable, receiver) = oneshot::channel();
-        if planned
-            .send(Ok(Planned {
-                batch,
-                durable: receiver,
-            }))
-            .await
-            .is_err()
-        {
+        if planned.send(Ok(Planned { batch, durable: receiver })).await.is_err() {
             return;
         }
         hit(Point::R0);
@@ -122,11 +108,7 @@ mod tests {
     #[test]
     fn waits_grow_to_idle_and_fall_back_to_busy() {
         let busy = Duration::from_millis(1);
-        let mut pace = Pace {
-            busy,
-            idle: Duration::from_millis(50),
-            wait: busy,
-        };
+        let mut pace = Pace { busy, idle: Duration::from_millis(50), wait: busy };
         let waits: Vec<u128> = (0..8).map(|_| pace.next().as_millis()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 50, 50]);
         pace.reset();

@@ -62,10 +62,7 @@ impl<S: Source> ShardRelay<S> {
     /// Runs until stopped, starting a session anew after every failure that a new session can mend.
     pub(crate) async fn run(mut self) {
         let name = self.name();
-        let backoff = Backoff {
-            first: Duration::from_millis(50),
-            most: Duration::from_secs(5),
-        };
+        let backoff = Backoff { first: Duration::from_millis(50), most: Duration::from_secs(5) };
         let mut failures = 0;
         self.health.set(&name, State::Starting);
         while !self.stop.is_cancelled() {
@@ -110,9 +107,7 @@ impl<S: Source> ShardRelay<S> {
             None => self.first_position(producer.as_mut()).await?,
         };
         self.source.mark_started(self.shard).await?;
-        self.source
-            .settle_quarantine(self.shard, position.attempt)
-            .await?;
+        self.source.settle_quarantine(self.shard, position.attempt).await?;
         let reader = self.source.reader(self.shard, &position.source).await?;
         let (held, _) = self.source.held_keys(self.shard).await?;
         let mut ahead = ReadAhead::spawn(reader, self.source.hint(), &self.config);
@@ -156,11 +151,9 @@ impl<S: Source> ShardRelay<S> {
         let Some(record) = self.log.last_record(&topic, self.shard.index as i32).await? else {
             return match self.known {
                 None => Ok(None),
-                Some(known) => Err(lost_progress(
-                    &topic,
-                    self.shard,
-                    &format!("position {known} was there before"),
-                )),
+                Some(known) => {
+                    Err(lost_progress(&topic, self.shard, &format!("position {known} was there before")))
+                }
             };
         };
         let position = Position::decode(&record, self.shard)?;
@@ -187,11 +180,7 @@ impl<S: Source> ShardRelay<S> {
             ));
         }
         let position = Position::first(self.shard, self.source.origin().await?);
-        let nothing = Publication {
-            topic: &topic,
-            records: Vec::new(),
-            position: &position,
-        };
+        let nothing = Publication { topic: &topic, records: Vec::new(), position: &position };
         publish(producer, nothing, async { Ok(()) }).await?.map_err(|_| {
             Error::new(
                 Kind::Refused,
@@ -223,29 +212,18 @@ impl<S: Source> Session<'_, S> {
                 self.shard.refused.insert(row.id, reason);
             }
         }
-        let sorted = self
-            .sorting
-            .sort(batch.rows, &self.shard.refused, &self.envelope)?;
+        let sorted = self.sorting.sort(batch.rows, &self.shard.refused, &self.envelope)?;
         let attempt = (!sorted.held.is_empty()).then(uuid::Uuid::now_v7);
         if let Some(attempt) = attempt {
-            self.shard
-                .source
-                .propose(self.shard.shard, attempt, &sorted.held)
-                .await?;
+            self.shard.source.propose(self.shard.shard, attempt, &sorted.held).await?;
         }
         let position = self.position.next(batch.position, attempt);
         let durable = async {
-            durable
-                .await
-                .unwrap_or_else(|_| Err(Error::new(Kind::Unavailable, "the reader ended")))
+            durable.await.unwrap_or_else(|_| Err(Error::new(Kind::Unavailable, "the reader ended")))
         };
         let count = sorted.records.len();
         let topic = self.shard.config.progress_topic();
-        let publication = Publication {
-            topic: &topic,
-            records: sorted.records,
-            position: &position,
-        };
+        let publication = Publication { topic: &topic, records: sorted.records, position: &position };
         if let Err(refusals) = publish(self.producer.as_mut(), publication, durable).await? {
             for refusal in &refusals {
                 if let Some(id) = sorted.ids.get(refusal.index) {
@@ -254,18 +232,12 @@ impl<S: Source> Session<'_, S> {
             }
             return Err(Error::new(
                 Kind::Refused,
-                format!(
-                    "{} of {count} messages were refused and go to the quarantine",
-                    refusals.len()
-                ),
+                format!("{} of {count} messages were refused and go to the quarantine", refusals.len()),
             ));
         }
         self.advance(position, count);
         if attempt.is_some() {
-            self.shard
-                .source
-                .settle_quarantine(self.shard.shard, attempt)
-                .await?;
+            self.shard.source.settle_quarantine(self.shard.shard, attempt).await?;
             for message in &sorted.held {
                 self.shard.refused.remove(&message.id);
                 error!(
@@ -289,11 +261,7 @@ impl<S: Source> Session<'_, S> {
             return Ok(());
         }
         let attempt = uuid::Uuid::now_v7();
-        let released = self
-            .shard
-            .source
-            .take_released(shard, attempt, self.shard.config.max_rows)
-            .await?;
+        let released = self.shard.source.take_released(shard, attempt, self.shard.config.max_rows).await?;
         if released.is_empty() {
             return Ok(());
         }
@@ -304,11 +272,7 @@ impl<S: Source> Session<'_, S> {
         let position = self.position.next(self.position.source.clone(), Some(attempt));
         let count = records.len();
         let topic = self.shard.config.progress_topic();
-        let publication = Publication {
-            topic: &topic,
-            records,
-            position: &position,
-        };
+        let publication = Publication { topic: &topic, records, position: &position };
         if let Err(refusals) = publish(self.producer.as_mut(), publication, async { Ok(()) }).await? {
             let refused: Vec<(i64, String)> = refusals
                 .iter()
@@ -354,10 +318,7 @@ impl<P: Send + 'static> Cleaner<P> {
                 }
             }
         });
-        Self {
-            published,
-            _task: AbortOnDropHandle::new(task),
-        }
+        Self { published, _task: AbortOnDropHandle::new(task) }
     }
 
     /// A cleaner that failed ends the session: the next one begins with a sweep.

@@ -82,10 +82,7 @@ impl Sorting {
         if self.held.is_empty() && behind.is_empty() {
             return None;
         }
-        let key = HeldKey {
-            topic: row.topic.clone(),
-            key: row.key.clone()?,
-        };
+        let key = HeldKey { topic: row.topic.clone(), key: row.key.clone()? };
         match behind.get(&key) {
             Some(first) => Some(format!("behind message {first} of the same key")),
             None if self.held.contains(&key) => Some("behind an earlier message of the same key".to_owned()),
@@ -95,10 +92,7 @@ impl Sorting {
 }
 
 fn held_key(message: &Quarantined) -> Option<HeldKey> {
-    Some(HeldKey {
-        topic: message.topic.clone(),
-        key: message.key.clone()?,
-    })
+    Some(HeldKey { topic: message.topic.clone(), key: message.key.clone()? })
 }
 
 #[cfg(test)]
@@ -133,28 +127,14 @@ mod tests {
         ]
         .map(|(seq, key)| row(seq, key))
         .into();
-        let refused = [
-            (rows[1].id, "too large".to_owned()),
-            (rows[2].id, "too large".to_owned()),
-        ]
-        .into();
-        let held = HeldKey {
-            topic: "t".into(),
-            key: Bytes::from_static(b"held"),
-        };
-        let sorted = Sorting::new([held].into())
-            .sort(rows.clone(), &refused, &Envelope::new("/s".into()))
-            .unwrap();
+        let refused = [(rows[1].id, "too large".to_owned()), (rows[2].id, "too large".to_owned())].into();
+        let held = HeldKey { topic: "t".into(), key: Bytes::from_static(b"held") };
+        let sorted =
+            Sorting::new([held].into()).sort(rows.clone(), &refused, &Envelope::new("/s".into())).unwrap();
         let ids = |seqs: &[usize]| seqs.iter().map(|seq| rows[seq - 1].id).collect::<Vec<_>>();
         assert_eq!(sorted.ids, ids(&[1, 4, 5]));
         assert_eq!(sorted.records.len(), 3);
-        assert_eq!(
-            sorted.held.iter().map(|each| each.id).collect::<Vec<_>>(),
-            ids(&[2, 3, 6, 7])
-        );
-        assert_eq!(
-            sorted.held[2].reason,
-            format!("behind message {} of the same key", rows[1].id)
-        );
+        assert_eq!(sorted.held.iter().map(|each| each.id).collect::<Vec<_>>(), ids(&[2, 3, 6, 7]));
+        assert_eq!(sorted.held[2].reason, format!("behind message {} of the same key", rows[1].id));
     }
 }

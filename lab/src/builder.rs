@@ -97,20 +97,10 @@ impl Builder {
     /// Starts the servers and waits until they serve.
     pub fn start(self) -> Result<Lab> {
         if self.kafka && !matches!(self.brokers, 1 | 3) {
-            return Err(Error::Config(format!(
-                "a lab has 1 or 3 brokers, not {}",
-                self.brokers
-            )));
+            return Err(Error::Config(format!("a lab has 1 or 3 brokers, not {}", self.brokers)));
         }
-        if self
-            .name
-            .as_ref()
-            .is_some_and(|name| name.is_empty() || name.contains(['/', '.', '\n']))
-        {
-            return Err(Error::Config(format!(
-                "{:?} is no name for a lab",
-                self.name.unwrap_or_default()
-            )));
+        if self.name.as_ref().is_some_and(|name| name.is_empty() || name.contains(['/', '.', '\n'])) {
+            return Err(Error::Config(format!("{:?} is no name for a lab", self.name.unwrap_or_default())));
         }
         let mut last = None;
         for _ in 0..ATTEMPTS {
@@ -123,23 +113,11 @@ impl Builder {
     }
 
     fn attempt(&self) -> Result<Lab> {
-        let postgres = if self.postgres {
-            Some((postgres::binaries()?, postgres::user()?))
-        } else {
-            None
-        };
-        let java = if self.kafka {
-            Some((jars::java()?, jars::fetch(&root())?))
-        } else {
-            None
-        };
+        let postgres = if self.postgres { Some((postgres::binaries()?, postgres::user()?)) } else { None };
+        let java = if self.kafka { Some((jars::java()?, jars::fetch(&root())?)) } else { None };
         let directory = self.directory(postgres.as_ref().and_then(|(_, user)| *user))?;
         let lock = self.name.is_some().then(|| lock(&directory)).transpose()?;
-        let watchdog = Arc::new(Watchdog::start(if self.name.is_none() {
-            Some(&directory)
-        } else {
-            None
-        })?);
+        let watchdog = Arc::new(Watchdog::start(if self.name.is_none() { Some(&directory) } else { None })?);
         let mut lab = Lab {
             directory,
             brokers: Vec::new(),
@@ -154,13 +132,8 @@ impl Builder {
         // From here on an error drops the lab, which ends what runs already.
         if let Some((binaries, user)) = postgres {
             let settings = &self.postgres_settings;
-            let spec = postgres::server(
-                &binaries,
-                lab.directory.join("postgres"),
-                user,
-                port::free()?,
-                settings,
-            )?;
+            let spec =
+                postgres::server(&binaries, lab.directory.join("postgres"), user, port::free()?, settings)?;
             if self.proxied {
                 lab.postgres_proxy = Some(Proxy::start_framed(spec.address, Framing::Postgres)?);
             }
@@ -186,20 +159,10 @@ impl Builder {
             } else {
                 None
             };
-            ports.push(Ports {
-                client: port::free()?,
-                controller: port::free()?,
-                proxied,
-            });
+            ports.push(Ports { client: port::free()?, controller: port::free()?, proxied });
         }
         let id = kafka::new_cluster_id();
-        let cluster = Cluster {
-            java,
-            jars,
-            id: &id,
-            ports: &ports,
-            settings: &self.kafka_settings,
-        };
+        let cluster = Cluster { java, jars, id: &id, ports: &ports, settings: &self.kafka_settings };
         let directory = |index| lab.directory.join(format!("kafka-{}", index + 1));
         // Formatting takes a JVM per broker: side by side.
         let specs: Vec<_> = thread::scope(|scope| {
@@ -210,11 +173,7 @@ impl Builder {
                 .collect();
             threads
                 .into_iter()
-                .map(|thread| {
-                    thread
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                })
+                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
                 .collect()
         });
         for spec in specs {
@@ -227,19 +186,12 @@ impl Builder {
 
     /// Creates the lab's directory, where the user that PostgreSQL runs as can reach it.
     fn directory(&self, user: Option<(u32, u32)>) -> Result<PathBuf> {
-        let random = || {
-            format!(
-                "{}-{:08x}",
-                process::id(),
-                RandomState::new().build_hasher().finish() >> 32
-            )
-        };
+        let random = || format!("{}-{:08x}", process::id(), RandomState::new().build_hasher().finish() >> 32);
         let name = self.name.clone().unwrap_or_else(random);
         let directory = self.data_dir.clone().unwrap_or_else(root).join(&name);
         create(&directory)?;
-        let directory = directory
-            .canonicalize()
-            .map_err(Error::io(format!("find {}", directory.display())))?;
+        let directory =
+            directory.canonicalize().map_err(Error::io(format!("find {}", directory.display())))?;
         let Some(user) = user else { return Ok(directory) };
         if postgres::reachable(&directory, user) {
             return Ok(directory);
@@ -266,12 +218,8 @@ pub fn root() -> PathBuf {
     if let Some(chosen) = env::var_os("TIDELOCK_LAB_DIR") {
         return chosen.into();
     }
-    let target = env::var_os("CARGO_TARGET_DIR")
-        .map(PathBuf::from)
-        .filter(|target| target.is_absolute());
-    target
-        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target"))
-        .join("lab")
+    let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from).filter(|target| target.is_absolute());
+    target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target")).join("lab")
 }
 
 fn create(directory: &Path) -> Result<()> {
@@ -282,8 +230,6 @@ fn lock(directory: &Path) -> Result<File> {
     let file = File::create(directory.join("lab.lock")).map_err(Error::io("create lab.lock"))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(_) => Err(Error::InUse {
-            directory: directory.to_owned(),
-        }),
+        Err(_) => Err(Error::InUse { directory: directory.to_owned() }),
     }
 }

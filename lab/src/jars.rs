@@ -36,16 +36,10 @@ pub fn fetch(root: &Path) -> Result<PathBuf> {
     let pom = part.join("pom.xml");
     fs::write(&pom, POM).map_err(Error::io(format!("write {}", pom.display())))?;
     let mut maven = Command::new("mvn");
-    maven
-        .args(["-q", "-B", "-f"])
-        .arg(&pom)
-        .args(["dependency:copy-dependencies", "-DincludeScope=runtime"]);
+    maven.args(["-q", "-B", "-f"]).arg(&pom).args(["dependency:copy-dependencies", "-DincludeScope=runtime"]);
     maven.arg(format!("-DoutputDirectory={}", part.display()));
     if !on_path("mvn") {
-        return Err(Error::Missing {
-            what: "mvn",
-            hint: "install Maven, e.g. apt-get install maven",
-        });
+        return Err(Error::Missing { what: "mvn", hint: "install Maven, e.g. apt-get install maven" });
     }
     process::run(&mut maven)?;
     // The rename is what makes a fetch complete.
@@ -67,14 +61,7 @@ pub(crate) fn java() -> Result<PathBuf> {
             return Ok(java);
         }
     }
-    if on_path("java") {
-        Ok("java".into())
-    } else {
-        Err(Error::Missing {
-            what: "java",
-            hint: HINT,
-        })
-    }
+    if on_path("java") { Ok("java".into()) } else { Err(Error::Missing { what: "java", hint: HINT }) }
 }
 
 pub(crate) fn on_path(program: &str) -> bool {

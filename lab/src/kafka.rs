@@ -50,29 +50,16 @@ impl Cluster<'_> {
         if !directory.join("data/meta.properties").exists() {
             let mut format = Command::new(self.java);
             format
-                .args([
-                    "-XX:TieredStopAtLevel=1",
-                    "-XX:+UseSerialGC",
-                    "-XX:-UsePerfData",
-                    "-cp",
-                ])
+                .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-cp"])
                 .arg(&classes);
-            format
-                .args(["kafka.tools.StorageTool", "format", "-t", self.id, "-c"])
-                .arg(&config);
+            format.args(["kafka.tools.StorageTool", "format", "-t", self.id, "-c"]).arg(&config);
             process::run(&mut format)?;
         }
-        let mut args = ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData"]
-            .map(Into::into)
-            .to_vec();
+        let mut args =
+            ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData"].map(Into::into).to_vec();
         args.push(format!("-Dtidelock.lab.log={}", log.display()).into());
         args.push(format!("-Dlog4j2.configurationFile={}", logging.display()).into());
-        args.extend([
-            "-cp".into(),
-            classes.into_os_string(),
-            "kafka.Kafka".into(),
-            config.into_os_string(),
-        ]);
+        args.extend(["-cp".into(), classes.into_os_string(), "kafka.Kafka".into(), config.into_os_string()]);
         Ok(Spec {
             name: format!("kafka-{}", index + 1),
             program: self.java.to_owned(),
@@ -88,17 +75,11 @@ impl Cluster<'_> {
     }
 
     fn properties(&self, index: usize, directory: &Path) -> String {
-        let Ports {
-            client,
-            controller,
-            proxied,
-        } = self.ports[index];
+        let Ports { client, controller, proxied } = self.ports[index];
         let replicas = self.ports.len();
         let in_sync = if replicas > 1 { 2 } else { 1 };
-        let voters: Vec<_> = (1..)
-            .zip(self.ports)
-            .map(|(id, ports)| format!("{id}@127.0.0.1:{}", ports.controller))
-            .collect();
+        let voters: Vec<_> =
+            (1..).zip(self.ports).map(|(id, ports)| format!("{id}@127.0.0.1:{}", ports.controller)).collect();
         let mut listeners = format!("CLIENT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}");
         let mut advertised = format!("CLIENT://127.0.0.1:{client}");
         if let Some((listener, proxy)) = proxied {

@@ -50,9 +50,7 @@ impl Lab {
         SHARED.get_or_init(|| {
             let named = |variable| env::var(variable).ok().filter(|value| !value.is_empty());
             let (kafka, database) = (named(KAFKA), named(POSTGRES));
-            let builder = Self::builder()
-                .kafka(kafka.is_none())
-                .postgres(database.is_none());
+            let builder = Self::builder().kafka(kafka.is_none()).postgres(database.is_none());
             match builder.start() {
                 Ok(mut lab) => {
                     lab.foreign_kafka = kafka;
@@ -66,42 +64,25 @@ impl Lab {
 
     /// `127.0.0.1:port[,…]`, for `bootstrap.servers`.
     pub fn kafka_url(&self) -> String {
-        let own = || {
-            self.brokers
-                .iter()
-                .map(|broker| broker.address().to_string())
-                .collect::<Vec<_>>()
-                .join(",")
-        };
+        let own =
+            || self.brokers.iter().map(|broker| broker.address().to_string()).collect::<Vec<_>>().join(",");
         self.foreign_kafka.clone().unwrap_or_else(own)
     }
 
     /// The brokers by way of their proxies, also after the clients learned the brokers' addresses.
     pub fn proxied_kafka_url(&self) -> String {
-        self.kafka_proxies
-            .iter()
-            .map(|proxy| proxy.address().to_string())
-            .collect::<Vec<_>>()
-            .join(",")
+        self.kafka_proxies.iter().map(|proxy| proxy.address().to_string()).collect::<Vec<_>>().join(",")
     }
 
     /// `postgres://…` of a superuser; the database is empty at first.
     pub fn database_url(&self) -> String {
-        let own = || {
-            self.postgres
-                .as_ref()
-                .map(|server| database_url(server.address()))
-                .unwrap_or_default()
-        };
+        let own = || self.postgres.as_ref().map(|server| database_url(server.address())).unwrap_or_default();
         self.foreign_database.clone().unwrap_or_else(own)
     }
 
     /// The same database by way of the proxy.
     pub fn proxied_database_url(&self) -> String {
-        self.postgres_proxy
-            .as_ref()
-            .map(|proxy| database_url(proxy.address()))
-            .unwrap_or_default()
+        self.postgres_proxy.as_ref().map(|proxy| database_url(proxy.address())).unwrap_or_default()
     }
 
     /// The brokers of this lab; none when it uses foreign ones.
@@ -126,9 +107,7 @@ impl Lab {
     /// When the lab has none.
     #[track_caller]
     pub fn postgres(&self) -> &Server {
-        self.postgres
-            .as_ref()
-            .expect("the lab was built without PostgreSQL")
+        self.postgres.as_ref().expect("the lab was built without PostgreSQL")
     }
 
     /// The proxy before a broker, counted from 0.
@@ -148,9 +127,7 @@ impl Lab {
     /// When the lab was not built [proxied](Builder::proxied) or has no PostgreSQL.
     #[track_caller]
     pub fn postgres_proxy(&self) -> &Proxy {
-        self.postgres_proxy
-            .as_ref()
-            .expect("the lab was built without proxies")
+        self.postgres_proxy.as_ref().expect("the lab was built without proxies")
     }
 
     /// Data, configuration and logs of all servers.
@@ -165,9 +142,7 @@ impl Lab {
 
     /// Stops every server cleanly, then drops the lab. A plain drop is faster: it does not ask them nicely.
     pub fn stop(self) -> Result<()> {
-        self.servers()
-            .filter(|server| server.pid().is_some())
-            .try_for_each(Server::stop)
+        self.servers().filter(|server| server.pid().is_some()).try_for_each(Server::stop)
     }
 }
 

@@ -13,10 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 type Failure = Box<dyn std::error::Error>;
 
 #[derive(Parser)]
-#[command(
-    name = "lab",
-    about = "Runs real Kafka brokers and a real PostgreSQL server on this machine"
-)]
+#[command(name = "lab", about = "Runs real Kafka brokers and a real PostgreSQL server on this machine")]
 struct Cli {
     #[command(subcommand)]
     command: Task,
@@ -72,10 +69,7 @@ async fn up(mut builder: Builder, name: Option<String>) -> Result<ExitCode, Fail
         println!("export {variable}={value}");
     }
     let fate = if keeps { "kept" } else { "removed at the end" };
-    eprintln!(
-        "data, configuration and logs in {} ({fate}); Ctrl-C stops both",
-        lab.directory().display()
-    );
+    eprintln!("data, configuration and logs in {} ({fate}); Ctrl-C stops both", lab.directory().display());
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -90,10 +84,8 @@ async fn up(mut builder: Builder, name: Option<String>) -> Result<ExitCode, Fail
 
 async fn run(brokers: usize, command: &[String]) -> Result<ExitCode, Failure> {
     let lab = Lab::builder().brokers(brokers).start()?;
-    let fill = |text: &String| {
-        text.replace("{kafka}", &lab.kafka_url())
-            .replace("{database}", &lab.database_url())
-    };
+    let fill =
+        |text: &String| text.replace("{kafka}", &lab.kafka_url()).replace("{database}", &lab.database_url());
     let [program, args @ ..] = command else {
         return Err("no command".into());
     };
@@ -119,16 +111,11 @@ async fn run(brokers: usize, command: &[String]) -> Result<ExitCode, Failure> {
 }
 
 fn variables(lab: &Lab) -> [(&'static str, String); 2] {
-    [
-        ("TIDELOCK_KAFKA_BROKERS", lab.kafka_url()),
-        ("TIDELOCK_DATABASE_URL", lab.database_url()),
-    ]
+    [("TIDELOCK_KAFKA_BROKERS", lab.kafka_url()), ("TIDELOCK_DATABASE_URL", lab.database_url())]
 }
 
 /// As a shell would pass it on.
 fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status
-        .code()
-        .or_else(|| status.signal().map(|signal| 128 + signal));
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }

@@ -39,18 +39,12 @@ pub(crate) fn binaries() -> Result<PathBuf> {
         return Ok(chosen.into());
     }
     let versions = |root: &str, inner: &str| {
-        let found = fs::read_dir(root)
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| Some(entry.ok()?.path().join(inner)));
+        let found =
+            fs::read_dir(root).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path().join(inner)));
         found.collect::<Vec<_>>()
     };
     let mut places = versions("/usr/lib/postgresql", "bin");
-    places.extend(
-        versions("/usr", "bin")
-            .into_iter()
-            .filter(|place| place.starts_with("/usr/pgsql")),
-    );
+    places.extend(versions("/usr", "bin").into_iter().filter(|place| place.starts_with("/usr/pgsql")));
     places.extend(process::run(Command::new("pg_config").arg("--bindir")).map(|place| place.trim().into()));
     places.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
     let mut newest = None;
@@ -88,14 +82,8 @@ pub(crate) fn user() -> Result<Option<(u32, u32)>> {
 /// Whether the server's user can get at the directory: not when it is below another's home.
 pub(crate) fn reachable(directory: &Path, (user, group): (u32, u32)) -> bool {
     let mut test = Command::new("test");
-    test.arg("-x")
-        .arg(directory)
-        .current_dir("/")
-        .uid(user)
-        .gid(group);
-    test.stdin(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+    test.arg("-x").arg(directory).current_dir("/").uid(user).gid(group);
+    test.stdin(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 /// Creates the data directory in `directory` if that is new, and returns what to start.
@@ -132,12 +120,9 @@ pub(crate) fn server(
         }
         process::run(&mut create)?;
         let config = data.join("postgresql.conf");
-        let mut file = OpenOptions::new()
-            .append(true)
-            .open(&config)
-            .map_err(Error::io("open postgresql.conf"))?;
-        file.write_all(SETTINGS.as_bytes())
-            .map_err(Error::io("write postgresql.conf"))?;
+        let mut file =
+            OpenOptions::new().append(true).open(&config).map_err(Error::io("open postgresql.conf"))?;
+        file.write_all(SETTINGS.as_bytes()).map_err(Error::io("write postgresql.conf"))?;
         for (name, value) in settings {
             writeln!(file, "{name} = '{}'", value.replace('\'', "''"))
                 .map_err(Error::io("write postgresql.conf"))?;

@@ -49,11 +49,7 @@ pub(crate) fn signal_group(leader: u32, signal: Signal) {
 /// Runs a program to its end and returns what it printed on standard output.
 pub(crate) fn run(command: &mut Command) -> Result<String> {
     let program = Path::new(command.get_program()).display().to_string();
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().map_err(Error::io(program.clone()))?;
+    let Output { status, stdout, stderr } = command.output().map_err(Error::io(program.clone()))?;
     if status.success() {
         return Ok(String::from_utf8_lossy(&stdout).into_owned());
     }

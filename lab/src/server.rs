@@ -61,11 +61,7 @@ struct Running {
 
 impl Server {
     pub(crate) fn new(spec: Spec, watchdog: Arc<Watchdog>) -> Self {
-        Self {
-            spec,
-            watchdog,
-            running: Mutex::new(None),
-        }
+        Self { spec, watchdog, running: Mutex::new(None) }
     }
 
     /// `kafka-1`, `postgres`: as in the directory of the lab and in errors.
@@ -108,30 +104,20 @@ impl Server {
         }
         let console = self.spec.directory.join("console.log");
         let open = || {
-            OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&console)
-                .map_err(Error::io("open console.log"))
+            OpenOptions::new().create(true).append(true).open(&console).map_err(Error::io("open console.log"))
         };
         let log_start = fs::metadata(&self.spec.log).map_or(0, |log| log.len());
         let mut command = Command::new("sh");
-        command
-            .args(["-c", LAUNCHER, "launcher"])
-            .arg(&self.spec.program)
-            .args(&self.spec.args);
+        command.args(["-c", LAUNCHER, "launcher"]).arg(&self.spec.program).args(&self.spec.args);
         command.current_dir(&self.spec.directory).process_group(0);
         command.stdin(Stdio::piped()).stdout(open()?).stderr(open()?);
         if let Some((user, group)) = self.spec.user {
             command.uid(user).gid(group);
         }
-        let mut child = command
-            .spawn()
-            .map_err(Error::io(format!("start {}", self.name())))?;
+        let mut child = command.spawn().map_err(Error::io(format!("start {}", self.name())))?;
         self.watchdog.guard(child.id(), self.spec.stop_immediate)?;
         if let Some(mut go) = child.stdin.take() {
-            go.write_all(b"go\n")
-                .map_err(Error::io(format!("start {}", self.name())))?;
+            go.write_all(b"go\n").map_err(Error::io(format!("start {}", self.name())))?;
         }
         *running = Some(Running { child, log_start });
         Ok(())
@@ -166,9 +152,7 @@ impl Server {
             process::signal(*child, Signal::SIGKILL);
         }
         process::signal_group(pid, Signal::SIGKILL);
-        child
-            .wait()
-            .map_err(Error::io(format!("wait for {}", self.name())))?;
+        child.wait().map_err(Error::io(format!("wait for {}", self.name())))?;
         self.watchdog.release(pid, self.spec.stop_immediate);
         // A backend that lives on keeps PostgreSQL from starting again.
         let deadline = Instant::now() + STOPPED_WITHIN;
@@ -235,12 +219,7 @@ impl Server {
         process::signal(running.child.id(), signal);
         self.thaw(running);
         let deadline = Instant::now() + STOPPED_WITHIN;
-        while running
-            .child
-            .try_wait()
-            .map_err(Error::io(self.name()))?
-            .is_none()
-        {
+        while running.child.try_wait().map_err(Error::io(self.name()))?.is_none() {
             if Instant::now() >= deadline {
                 drop(guard);
                 self.kill()?;
@@ -248,8 +227,7 @@ impl Server {
             }
             thread::sleep(POLL);
         }
-        self.watchdog
-            .release(running.child.id(), self.spec.stop_immediate);
+        self.watchdog.release(running.child.id(), self.spec.stop_immediate);
         *guard = None;
         Ok(())
     }
@@ -263,39 +241,23 @@ impl Server {
         let ended = running.child.try_wait().map_err(Error::io(self.name()))?;
         let log = read_from(&self.spec.log, running.log_start);
         let Some(status) = ended else { return Ok(log) };
-        self.watchdog
-            .release(running.child.id(), self.spec.stop_immediate);
+        self.watchdog.release(running.child.id(), self.spec.stop_immediate);
         *guard = None;
         Err(self.ended(status, &log))
     }
 
     fn ended(&self, status: ExitStatus, log: &str) -> Error {
         let console = read_from(&self.spec.directory.join("console.log"), 0);
-        let log = if console.contains(log) {
-            console
-        } else {
-            console + log
-        };
-        Error::Ended {
-            server: self.name().into(),
-            status: status.to_string(),
-            log: process::tail(&log, 30),
-        }
+        let log = if console.contains(log) { console } else { console + log };
+        Error::Ended { server: self.name().into(), status: status.to_string(), log: process::tail(&log, 30) }
     }
 
     fn too_slow(&self, goal: &'static str, limit: Duration, reason: String) -> Error {
-        Error::TooSlow {
-            server: self.name().into(),
-            goal,
-            seconds: limit.as_secs(),
-            reason,
-        }
+        Error::TooSlow { server: self.name().into(), goal, seconds: limit.as_secs(), reason }
     }
 
     fn not_running(&self) -> Error {
-        Error::NotRunning {
-            server: self.name().into(),
-        }
+        Error::NotRunning { server: self.name().into() }
     }
 
     fn running(&self) -> MutexGuard<'_, Option<Running>> {

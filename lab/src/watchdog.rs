@@ -30,19 +30,13 @@ impl Watchdog {
             .stderr(Stdio::null())
             .spawn()
             .map_err(Error::io("start the lab's watchdog"))?;
-        let pipe = child
-            .stdin
-            .take()
-            .ok_or_else(|| Error::Config("the watchdog has no input".into()))?;
-        Ok(Self {
-            inner: Mutex::new(Some((child, pipe))),
-        })
+        let pipe = child.stdin.take().ok_or_else(|| Error::Config("the watchdog has no input".into()))?;
+        Ok(Self { inner: Mutex::new(Some((child, pipe))) })
     }
 
     /// From now on the process group of `pid` gets `signal` when this process ends, and soon after SIGKILL.
     pub(crate) fn guard(&self, pid: u32, signal: Signal) -> Result<()> {
-        self.tell("guard", pid, signal)
-            .map_err(Error::io("talk to the lab's watchdog"))
+        self.tell("guard", pid, signal).map_err(Error::io("talk to the lab's watchdog"))
     }
 
     /// The process is gone: its number may soon be another's.

@@ -19,11 +19,8 @@ fn a_lab_keeps_port_and_data_through_every_end() -> Outcome {
         assert_eq!(client.query(&format!("SHOW {setting}"))?, ["on"], "{setting}");
     }
     let mut ends = 0;
-    for end in [
-        tidelock_lab::Server::kill,
-        tidelock_lab::Server::stop_immediate,
-        tidelock_lab::Server::stop,
-    ] {
+    for end in [tidelock_lab::Server::kill, tidelock_lab::Server::stop_immediate, tidelock_lab::Server::stop]
+    {
         let mut client = Client::connect(postgres.address())?;
         client.query("INSERT INTO kept VALUES (1)")?;
         ends += 1;
@@ -41,10 +38,7 @@ fn a_lab_keeps_port_and_data_through_every_end() -> Outcome {
     assert_ne!(broker.pid(), before);
     assert!(lab.directory().join("kafka-1/data/__cluster_metadata-0").exists());
     broker.stop()?;
-    assert!(
-        broker.stop().is_err(),
-        "a server that does not run cannot be stopped"
-    );
+    assert!(broker.stop().is_err(), "a server that does not run cannot be stopped");
     Ok(())
 }
 
@@ -54,18 +48,11 @@ fn a_paused_server_keeps_its_connections_and_answers_later() -> Outcome {
     let mut client = Client::connect(lab.postgres().address())?;
     client.patience(Duration::from_millis(300))?;
     lab.postgres().pause()?;
-    assert!(
-        client.query("SELECT 1").is_err(),
-        "an open session does not answer"
-    );
+    assert!(client.query("SELECT 1").is_err(), "an open session does not answer");
     client.patience(Duration::from_secs(20))?;
     lab.postgres().resume()?;
     lab.postgres().wait_ready()?;
-    assert_eq!(
-        client.query("SELECT 2")?,
-        ["1"],
-        "the answer that was due comes first"
-    );
+    assert_eq!(client.query("SELECT 2")?, ["1"], "the answer that was due comes first");
     lab.postgres().pause()?;
     lab.postgres().stop()?;
     Ok(())
@@ -77,11 +64,7 @@ fn labs_run_side_by_side() -> Outcome {
     let second = Lab::builder().kafka(false).start()?;
     assert_ne!(first.database_url(), second.database_url());
     Client::connect(first.postgres().address())?.query("CREATE TABLE mine (n int)")?;
-    assert!(
-        Client::connect(second.postgres().address())?
-            .query("SELECT * FROM mine")
-            .is_err()
-    );
+    assert!(Client::connect(second.postgres().address())?.query("SELECT * FROM mine").is_err());
     let directory = first.directory().to_owned();
     drop(first);
     assert!(!directory.exists(), "a lab without a name leaves nothing");
@@ -119,8 +102,5 @@ fn three_brokers_survive_the_loss_of_one() -> Outcome {
 
 #[test]
 fn four_brokers_are_refused() {
-    assert!(matches!(
-        Lab::builder().brokers(4).start(),
-        Err(tidelock_lab::Error::Config(_))
-    ));
+    assert!(matches!(Lab::builder().brokers(4).start(), Err(tidelock_lab::Error::Config(_))));
 }

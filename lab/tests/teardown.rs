@@ -88,6 +88,5 @@ fn alive(pid: u32) -> bool {
 fn children(parent: u32) -> Vec<u32> {
     let pids = fs::read_dir("/proc").into_iter().flatten();
     let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| stat(*pid).is_some_and(|(_, of)| of == parent))
-        .collect()
+    pids.filter(|pid| stat(*pid).is_some_and(|(_, of)| of == parent)).collect()
 }

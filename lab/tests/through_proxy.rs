@@ -27,10 +27,7 @@ fn requests_and_answers_are_lost_at_the_chosen_point() -> Result<(), Box<dyn Err
     client.query("BEGIN; INSERT INTO seen VALUES (1)")?;
     let trap = proxy.cut_after_request(request::postgres_commit, Duration::ZERO);
     assert!(!trap.sprung());
-    assert!(
-        client.query("COMMIT").is_err(),
-        "the client never learns of its commit"
-    );
+    assert!(client.query("COMMIT").is_err(), "the client never learns of its commit");
     assert!(trap.wait(LONG));
     assert_eq!(count()?, ["1"], "but it happened");
 
@@ -81,10 +78,7 @@ fn switches_act_on_open_connections_and_on_new_ones() -> Result<(), Box<dyn Erro
     client.patience(SHORT)?;
     assert!(client.query("CREATE TABLE done (n int)").is_err());
     proxy.restore();
-    assert!(
-        client.query("SELECT 1").is_err(),
-        "a connection that lost an answer is of no use"
-    );
+    assert!(client.query("SELECT 1").is_err(), "a connection that lost an answer is of no use");
     Client::connect(proxy.address())?.query("SELECT * FROM done")?;
 
     let mut client = Client::connect(proxy.address())?;
@@ -105,9 +99,7 @@ fn brokers_advertise_their_proxies_to_those_who_come_through_them() -> Result<()
     assert!(advertised(metadata(direct)?, direct.port()));
     assert!(advertised(metadata(proxied)?, proxied.port()));
 
-    let trap = lab
-        .kafka_proxy(0)
-        .cut_after_request(request::kafka_key(3), Duration::ZERO);
+    let trap = lab.kafka_proxy(0).cut_after_request(request::kafka_key(3), Duration::ZERO);
     assert!(metadata(proxied).is_err());
     assert!(trap.sprung());
     metadata(proxied)?;

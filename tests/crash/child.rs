@@ -120,11 +120,7 @@ impl Handler<Postgres> for Copier {
             .execute(&mut *context.connection())
             .await?;
         for copy in 0..Output::copies(*n) {
-            context.emit(&Output {
-                key: key.clone(),
-                n: *n,
-                copy,
-            })?;
+            context.emit(&Output { key: key.clone(), n: *n, copy })?;
         }
         Ok(Outcome::Done)
     }
@@ -137,11 +133,7 @@ async fn child() {
         return;
     }
     let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "tidelock=debug,info".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let settings = Settings::from_env("TIDELOCK_").unwrap();
     let database = Postgres::connect(settings.database).await.unwrap();
     let kafka = Kafka::new(settings.kafka).unwrap();
@@ -160,10 +152,7 @@ async fn child() {
     pipeline.start().await.unwrap();
     pipeline.ready().await;
     tracing::info!("ready");
-    tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()))
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await.unwrap().unwrap();
     pipeline.stop(Duration::from_secs(20)).await.unwrap();
 }
 
@@ -210,28 +199,15 @@ impl Spec {
     }
 
     pub(crate) fn spawn(mut self) -> Child {
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(&self.1)
-            .unwrap();
+        let log = std::fs::File::options().create(true).append(true).open(&self.1).unwrap();
         let marker = self
             .0
             .get_envs()
             .find(|(name, _)| *name == "TIDELOCK_TEST_MARKER")
             .and_then(|(_, value)| value.map(PathBuf::from));
-        let process = self
-            .0
-            .stdin(Stdio::piped())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Child {
-            process,
-            log: self.1,
-            marker,
-        }
+        let process =
+            self.0.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        Child { process, log: self.1, marker }
     }
 }
 
@@ -247,12 +223,7 @@ impl Child {
     #[track_caller]
     pub(crate) fn died(mut self) {
         let status = self.wait(Duration::from_secs(60), "die at its failpoint");
-        assert_eq!(
-            status.signal(),
-            Some(Signal::SIGABRT as i32),
-            "{status}, see {}",
-            self.log.display()
-        );
+        assert_eq!(status.signal(), Some(Signal::SIGABRT as i32), "{status}, see {}", self.log.display());
     }
 
     /// Waits until it stands at the point where it is to wait.
@@ -295,11 +266,7 @@ impl Child {
             if let Some(status) = self.process.try_wait().unwrap() {
                 return status;
             }
-            assert!(
-                Instant::now() < deadline,
-                "it did not {what}, see {}",
-                self.log.display()
-            );
+            assert!(Instant::now() < deadline, "it did not {what}, see {}", self.log.display());
             std::thread::sleep(Duration::from_millis(10));
         }
     }

@@ -16,15 +16,9 @@ use super::scene::Scene;
 const CRASHES: u32 = 10;
 
 async fn stopped_hard(synchronous_commit: &str) {
-    let lab = Arc::new(
-        tokio::task::spawn_blocking(|| Lab::builder().kafka(false).start())
-            .await
-            .unwrap()
-            .unwrap(),
-    );
-    let kafka = tokio::task::spawn_blocking(|| Lab::shared().kafka_url())
-        .await
-        .unwrap();
+    let lab =
+        Arc::new(tokio::task::spawn_blocking(|| Lab::builder().kafka(false).start()).await.unwrap().unwrap());
+    let kafka = tokio::task::spawn_blocking(|| Lab::shared().kafka_url()).await.unwrap();
     let scene = Arc::new(Scene::on(&format!("hard_{synchronous_commit}"), kafka, lab.database_url()).await);
     let relay = scene.child("relay").spawn();
     let done = Arc::new(AtomicBool::new(false));
@@ -38,10 +32,7 @@ async fn stopped_hard(synchronous_commit: &str) {
                     .after_connect(move |connection, _| {
                         let options = options.clone();
                         Box::pin(async move {
-                            sqlx::query(sqlx::AssertSqlSafe(options))
-                                .execute(connection)
-                                .await
-                                .map(|_| ())
+                            sqlx::query(sqlx::AssertSqlSafe(options)).execute(connection).await.map(|_| ())
                         })
                     })
                     .connect_lazy(&scene.database)

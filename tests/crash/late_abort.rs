@@ -21,10 +21,7 @@ const MARKER: &str = "TIDELOCK_TEST_MARKER";
 
 pub(crate) fn start(kafka: &str, marker: &Path, without_rotation: bool) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["crash::late_abort::child", "--exact", "--ignored"])
-        .env(KAFKA, kafka)
-        .env(MARKER, marker);
+    command.args(["crash::late_abort::child", "--exact", "--ignored"]).env(KAFKA, kafka).env(MARKER, marker);
     if without_rotation {
         command.env("TIDELOCK_VARIANTS", "no-rotation");
     }
@@ -36,11 +33,7 @@ pub(crate) fn start(kafka: &str, marker: &Path, without_rotation: bool) -> Child
 async fn child() {
     let Ok(brokers) = std::env::var(KAFKA) else { return };
     let marker = PathBuf::from(std::env::var(MARKER).unwrap());
-    let kafka = Kafka::new(KafkaConfig {
-        brokers,
-        ..KafkaConfig::default()
-    })
-    .unwrap();
+    let kafka = Kafka::new(KafkaConfig { brokers, ..KafkaConfig::default() }).unwrap();
     let mut producer = kafka.producer("late-abort").await.unwrap();
     producer.begin().await.unwrap();
     send(producer.as_mut(), 0, "aborted").await;

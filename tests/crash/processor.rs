@@ -8,12 +8,7 @@ async fn dies_at(point: &str, hit: u32, successor: &str) {
     let scene = Scene::new(&format!("processor_{test}_{successor}")).await;
     scene.topics().await;
     scene.feed(1, 40).await;
-    scene
-        .child("processor")
-        .named("one")
-        .dies_at(point, hit)
-        .spawn()
-        .died();
+    scene.child("processor").named("one").dies_at(point, hit).spawn().died();
     scene.feed(41, 60).await;
     let successor = scene.child("processor").named(successor).spawn();
     let (effects, outputs) = scene.processed(60).await;

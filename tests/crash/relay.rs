@@ -6,12 +6,7 @@ use super::scene::Scene;
 async fn dies_at(point: &str, hit: u32) {
     let scene = Scene::new(&format!("relay_{}", point.to_lowercase())).await;
     scene.enqueue(50).await;
-    scene
-        .child("relay")
-        .named("one")
-        .dies_at(point, hit)
-        .spawn()
-        .died();
+    scene.child("relay").named("one").dies_at(point, hit).spawn().died();
     scene.enqueue(50).await;
     let successor = scene.child("relay").named("one").spawn();
     scene.published().await.assert_clean(point);

@@ -50,33 +50,15 @@ impl Scene {
 
     pub(crate) async fn on(test: &str, kafka: String, server: String) -> Self {
         static SCENES: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "{test}_{}_{}",
-            std::process::id(),
-            SCENES.fetch_add(1, Ordering::Relaxed)
-        );
-        let admin = PgPoolOptions::new()
-            .max_connections(1)
-            .connect(&server)
-            .await
-            .unwrap();
-        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name:?}")))
-            .execute(&admin)
-            .await
-            .unwrap();
+        let name = format!("{test}_{}_{}", std::process::id(), SCENES.fetch_add(1, Ordering::Relaxed));
+        let admin = PgPoolOptions::new().max_connections(1).connect(&server).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name:?}"))).execute(&admin).await.unwrap();
         let (base, _) = server.rsplit_once('/').unwrap();
         let database = format!("{base}/{name}");
-        let config = PostgresConfig {
-            url: database.clone().into(),
-            ..PostgresConfig::default()
-        };
+        let config = PostgresConfig { url: database.clone().into(), ..PostgresConfig::default() };
         let postgres = Postgres::connect(config).await.unwrap();
         postgres.migrate().await.unwrap();
-        let pool = PgPoolOptions::new()
-            .max_connections(8)
-            .connect(&database)
-            .await
-            .unwrap();
+        let pool = PgPoolOptions::new().max_connections(8).connect(&database).await.unwrap();
         for statement in [
             "CREATE TABLE effect (id bigint GENERATED ALWAYS AS IDENTITY, key text NOT NULL, n bigint NOT NULL)",
             "CREATE TABLE counter (key text PRIMARY KEY, n bigint NOT NULL)",
@@ -86,35 +68,23 @@ impl Scene {
         }
         let directory = tidelock_lab::root().join("crash").join(&name);
         std::fs::create_dir_all(&directory).unwrap();
-        Self {
-            name,
-            kafka,
-            database,
-            pool,
-            postgres,
-            directory,
-            children: AtomicU32::new(0),
-        }
+        Self { name, kafka, database, pool, postgres, directory, children: AtomicU32::new(0) }
     }
 
     /// A child on this scene: short time-outs, inbox off so that it hides nothing.
     pub(crate) fn child(&self, roles: &str) -> Spec {
         let number = self.children.fetch_add(1, Ordering::Relaxed);
-        Spec::new(
-            &self.name,
-            roles,
-            self.directory.join(format!("child-{number}.log")),
-        )
-        .env("TIDELOCK_KAFKA_BROKERS", &self.kafka)
-        .env("TIDELOCK_DATABASE_URL", &self.database)
-        .env("TIDELOCK_KAFKA_TOPIC_PARTITIONS", "3")
-        .env("TIDELOCK_KAFKA_SESSION_TIMEOUT", "3s")
-        .env("TIDELOCK_KAFKA_HEARTBEAT_INTERVAL", "500ms")
-        .env("TIDELOCK_KAFKA_TRANSACTION_TIMEOUT", "6s")
-        .env("TIDELOCK_RELAY_NAME", &self.name)
-        .env("TIDELOCK_RELAY_MAX_ROWS", "20")
-        .env("TIDELOCK_PROCESSOR_MAX_BATCH", "10")
-        .env("TIDELOCK_PROCESSOR_INBOX", "false")
+        Spec::new(&self.name, roles, self.directory.join(format!("child-{number}.log")))
+            .env("TIDELOCK_KAFKA_BROKERS", &self.kafka)
+            .env("TIDELOCK_DATABASE_URL", &self.database)
+            .env("TIDELOCK_KAFKA_TOPIC_PARTITIONS", "3")
+            .env("TIDELOCK_KAFKA_SESSION_TIMEOUT", "3s")
+            .env("TIDELOCK_KAFKA_HEARTBEAT_INTERVAL", "500ms")
+            .env("TIDELOCK_KAFKA_TRANSACTION_TIMEOUT", "6s")
+            .env("TIDELOCK_RELAY_NAME", &self.name)
+            .env("TIDELOCK_RELAY_MAX_ROWS", "20")
+            .env("TIDELOCK_PROCESSOR_MAX_BATCH", "10")
+            .env("TIDELOCK_PROCESSOR_INBOX", "false")
     }
 
     /// Commits `count` messages, spread over a few keys, in business transactions that lock their entity first; every
@@ -163,12 +133,10 @@ impl Scene {
     }
 
     async fn pairs(&self, table: &'static str) -> Vec<(String, i64)> {
-        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "SELECT key, n FROM {table} ORDER BY id"
-        )))
-        .fetch_all(&self.pool)
-        .await
-        .unwrap();
+        let rows = sqlx::query(sqlx::AssertSqlSafe(format!("SELECT key, n FROM {table} ORDER BY id")))
+            .fetch_all(&self.pool)
+            .await
+            .unwrap();
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
@@ -209,19 +177,12 @@ impl Scene {
 
     pub(crate) async fn committed(&self, topic: String) -> Vec<Found> {
         let kafka = self.kafka.clone();
-        tokio::task::spawn_blocking(move || witness::committed(&kafka, &topic))
-            .await
-            .unwrap()
+        tokio::task::spawn_blocking(move || witness::committed(&kafka, &topic)).await.unwrap()
     }
 
     /// Writes messages `from..=to` of every key to the input topic.
     pub(crate) async fn feed(&self, from: i64, to: i64) {
-        let inputs = (from..=to).flat_map(|n| {
-            KEYS.map(|key| Input {
-                key: key.to_owned(),
-                n,
-            })
-        });
+        let inputs = (from..=to).flat_map(|n| KEYS.map(|key| Input { key: key.to_owned(), n }));
         let sent: Vec<Sent> = inputs
             .map(|input| Sent {
                 key: input.key.clone(),
@@ -233,9 +194,7 @@ impl Scene {
             })
             .collect();
         let (kafka, topic) = (self.kafka.clone(), input_topic(&self.name));
-        tokio::task::spawn_blocking(move || witness::write(&kafka, &topic, &sent))
-            .await
-            .unwrap();
+        tokio::task::spawn_blocking(move || witness::write(&kafka, &topic, &sent)).await.unwrap();
     }
 
     /// Creates the topics of a processor.
@@ -264,14 +223,9 @@ impl Scene {
         };
         loop {
             let (kafka, group, topic) = (self.kafka.clone(), self.name.clone(), topic.clone());
-            let offsets = tokio::task::spawn_blocking(move || witness::offsets(&kafka, &group, &topic))
-                .await
-                .unwrap();
-            if offsets
-                .iter()
-                .zip(&ends)
-                .all(|(offset, end)| offset.unwrap_or(0) >= *end)
-            {
+            let offsets =
+                tokio::task::spawn_blocking(move || witness::offsets(&kafka, &group, &topic)).await.unwrap();
+            if offsets.iter().zip(&ends).all(|(offset, end)| offset.unwrap_or(0) >= *end) {
                 break;
             }
             assert!(
@@ -290,43 +244,29 @@ impl Scene {
             let mut untouched = Vec::new();
             for partition in 0..3 {
                 let (group, topic) = (self.name.as_str().into(), input_topic(&self.name).into());
-                let key = FenceKey {
-                    group,
-                    topic,
-                    partition,
-                };
+                let key = FenceKey { group, topic, partition };
                 let fence = self.postgres.fence(&key).await.unwrap();
-                untouched.extend(
-                    fence
-                        .filter(|fence| fence.pending_from.is_none())
-                        .map(|fence| (key, fence)),
-                );
+                untouched
+                    .extend(fence.filter(|fence| fence.pending_from.is_none()).map(|fence| (key, fence)));
             }
             if untouched.len() == 1 {
                 return untouched.remove(0);
             }
-            assert!(
-                Instant::now() < deadline,
-                "{} partitions have not begun",
-                untouched.len()
-            );
+            assert!(Instant::now() < deadline, "{} partitions have not begun", untouched.len());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
     /// Compares the effects alone with messages `from..=to` of every key.
     pub(crate) async fn judge_effects(&self, from: i64, to: i64) -> Verdict {
-        let inputs = (from..=to)
-            .flat_map(|n| KEYS.map(|key| (key.to_owned(), n)))
-            .collect();
+        let inputs = (from..=to).flat_map(|n| KEYS.map(|key| (key.to_owned(), n))).collect();
         Verdict::of(&inputs, &self.pairs("effect").await)
     }
 
     /// Compares effects and outputs with the inputs, as they are.
     pub(crate) async fn judge_processed(&self, to: i64) -> (Verdict, Verdict) {
-        let inputs: BTreeSet<(String, i64)> = (1..=to)
-            .flat_map(|n| KEYS.map(|key| (key.to_owned(), n)))
-            .collect();
+        let inputs: BTreeSet<(String, i64)> =
+            (1..=to).flat_map(|n| KEYS.map(|key| (key.to_owned(), n))).collect();
         let effects = Verdict::of(&inputs, &self.pairs("effect").await);
         let expected: BTreeSet<(String, i64)> = inputs
             .iter()

@@ -52,17 +52,11 @@ async fn position(left_out: bool) {
 /// The server forgets commits that were not flushed; the relay had read them.
 async fn flush(left_out: bool) {
     let lab = tokio::task::spawn_blocking(|| {
-        Lab::builder()
-            .kafka(false)
-            .postgres_setting("wal_writer_delay", "10s")
-            .start()
-            .unwrap()
+        Lab::builder().kafka(false).postgres_setting("wal_writer_delay", "10s").start().unwrap()
     })
     .await
     .unwrap();
-    let kafka = tokio::task::spawn_blocking(|| Lab::shared().kafka_url())
-        .await
-        .unwrap();
+    let kafka = tokio::task::spawn_blocking(|| Lab::shared().kafka_url()).await.unwrap();
     let scene = Scene::on("variant_flush", kafka, lab.database_url()).await;
     let mut relay = scene.child("relay").waits_at("R6", 2);
     if left_out {
@@ -71,15 +65,9 @@ async fn flush(left_out: bool) {
     let relay = relay.spawn();
     scene.enqueue(1).await;
     scene.published().await.assert_clean("the first message");
-    sqlx::query("SET synchronous_commit = off")
-        .execute(&scene.pool)
-        .await
-        .unwrap();
+    sqlx::query("SET synchronous_commit = off").execute(&scene.pool).await.unwrap();
     let mut connection = scene.pool.acquire().await.unwrap();
-    sqlx::query("SET synchronous_commit = off")
-        .execute(&mut *connection)
-        .await
-        .unwrap();
+    sqlx::query("SET synchronous_commit = off").execute(&mut *connection).await.unwrap();
     scene.enqueue_on(&mut connection, 9).await.unwrap();
     relay.stands();
     // Kept until the end: its server is asked afterwards.
@@ -108,10 +96,7 @@ async fn compare(left_out: bool) {
     processor.stands();
     let records = scene.committed(input_topic(&scene.name)).await;
     let (partition, fence) = scene.untouched_fence().await;
-    let batch: Vec<_> = records
-        .iter()
-        .filter(|record| record.partition == partition.partition)
-        .collect();
+    let batch: Vec<_> = records.iter().filter(|record| record.partition == partition.partition).collect();
     let mut rival = scene.postgres.begin().await.unwrap();
     for record in &batch {
         sqlx::query("INSERT INTO effect (key, n) VALUES ($1, 5)")
@@ -168,11 +153,7 @@ async fn stable_offsets(left_out: bool) {
     scene.feed(1, 30).await;
     let zombie = long_transaction(&scene).waits_at("P3.commit", 3).spawn();
     zombie.stands();
-    let rules = if left_out {
-        "no-owner-fence;uncommitted-offset"
-    } else {
-        "no-owner-fence"
-    };
+    let rules = if left_out { "no-owner-fence;uncommitted-offset" } else { "no-owner-fence" };
     let successor = scene.child("processor").leaves_out(rules).spawn();
     zombie.signal(Signal::SIGSTOP);
     tokio::time::sleep(AWAY).await;
@@ -191,9 +172,7 @@ fn wake(zombie: &Child) {
 }
 
 fn long_transaction(scene: &Scene) -> super::child::Spec {
-    scene
-        .child("processor")
-        .env("TIDELOCK_KAFKA_TRANSACTION_TIMEOUT", "60s")
+    scene.child("processor").env("TIDELOCK_KAFKA_TRANSACTION_TIMEOUT", "60s")
 }
 
 /// A late copy of an abort arrives inside the next transaction of the same producer.
@@ -215,10 +194,7 @@ async fn rotation(left_out: bool) {
     let marker = lab.directory().join("between");
     let mut child = super::late_abort::start(&lab.proxied_kafka_url(), &marker, left_out);
     while !marker.exists() {
-        assert!(
-            child.try_wait().unwrap().is_none(),
-            "it ended before the second transaction was open"
-        );
+        assert!(child.try_wait().unwrap().is_none(), "it ended before the second transaction was open");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let frame = captured.lock().unwrap().take().expect("an abort passed through");
@@ -226,26 +202,13 @@ async fn rotation(left_out: bool) {
     late.write_all(&frame).unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     std::fs::remove_file(&marker).unwrap();
-    let committed = tokio::task::spawn_blocking(move || child.wait())
-        .await
-        .unwrap()
-        .unwrap()
-        .success();
-    assert!(
-        committed,
-        "the second transaction must answer OK, with the rule and without it"
-    );
+    let committed = tokio::task::spawn_blocking(move || child.wait()).await.unwrap().unwrap().success();
+    assert!(committed, "the second transaction must answer OK, with the rule and without it");
     let kafka = lab.kafka_url();
-    let found = tokio::task::spawn_blocking(move || witness::committed(&kafka, topic))
-        .await
-        .unwrap();
+    let found = tokio::task::spawn_blocking(move || witness::committed(&kafka, topic)).await.unwrap();
     let found: Vec<(String, i64)> = found.into_iter().map(|record| (record.key, 1)).collect();
     let expected = ["first", "second"].map(|key| (key.to_owned(), 1)).into();
-    judge(
-        &Verdict::of(&expected, &found),
-        left_out,
-        "rotation after an abort",
-    );
+    judge(&Verdict::of(&expected, &found), left_out, "rotation after an abort");
 }
 
 macro_rules! rules {

@@ -73,13 +73,7 @@ fn every_fault_is_named() {
     let expected: BTreeSet<_> = [message("a", 1), message("a", 2), message("a", 3), message("b", 1)].into();
     let clean = [message("a", 1), message("b", 1), message("a", 2), message("a", 3)];
     Verdict::of(&expected, &clean).assert_clean("a clean history");
-    let found = [
-        message("a", 2),
-        message("a", 1),
-        message("a", 2),
-        message("c", 1),
-        message("b", 1),
-    ];
+    let found = [message("a", 2), message("a", 1), message("a", 2), message("c", 1), message("b", 1)];
     let verdict = Verdict::of(&expected, &found);
     assert_eq!(verdict.lost, ["a/3"]);
     assert_eq!(verdict.duplicate, ["a/2"]);

@@ -114,12 +114,7 @@ zombies! {
 async fn revoked_while_running(assignor: &str) {
     let scene = Scene::new(&format!("revoked_{assignor}")).await;
     scene.topics().await;
-    let start = || {
-        scene
-            .child("processor")
-            .env("TIDELOCK_PROCESSOR_ASSIGNOR", assignor)
-            .spawn()
-    };
+    let start = || scene.child("processor").env("TIDELOCK_PROCESSOR_ASSIGNOR", assignor).spawn();
     let first = start();
     let mut fed = 0;
     for round in 0..4 {
@@ -170,24 +165,9 @@ async fn p8_dies_while_resending() {
     let scene = Scene::new("p8").await;
     scene.topics().await;
     scene.feed(1, 40).await;
-    scene
-        .child("processor")
-        .named("one")
-        .dies_at("P3.commit", 3)
-        .spawn()
-        .died();
-    scene
-        .child("processor")
-        .named("one")
-        .dies_at("P8", 1)
-        .spawn()
-        .died();
-    scene
-        .child("processor")
-        .named("one")
-        .dies_at("P3.offsets", 1)
-        .spawn()
-        .died();
+    scene.child("processor").named("one").dies_at("P3.commit", 3).spawn().died();
+    scene.child("processor").named("one").dies_at("P8", 1).spawn().died();
+    scene.child("processor").named("one").dies_at("P3.offsets", 1).spawn().died();
     let last = scene.child("processor").named("one").spawn();
     let (effects, outputs) = scene.processed(40).await;
     effects.assert_clean("P8");
@@ -208,10 +188,7 @@ async fn two_relays_with_one_identity() {
     }
     scene.published().await.assert_clean("two relays with one name");
     drop((one, two));
-    scene
-        .judge_published()
-        .await
-        .assert_clean("two relays with one name");
+    scene.judge_published().await.assert_clean("two relays with one name");
 }
 
 /// Two relays share four shards; one dies, the other takes over.

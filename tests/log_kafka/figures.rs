@@ -52,10 +52,7 @@ async fn figures() {
             count += records.len();
         }
     }
-    println!(
-        "{:.0} records/s read",
-        count as f64 / started.elapsed().as_secs_f64()
-    );
+    println!("{:.0} records/s read", count as f64 / started.elapsed().as_secs_f64());
     let before = cpu();
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     println!("{:.1} % of a core while idle", (cpu() - before) / 5.0 * 100.0);
@@ -70,12 +67,8 @@ async fn figures() {
 /// Seconds of processor time of this process.
 fn cpu() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let ticks: f64 = stat
-        .split_whitespace()
-        .skip(13)
-        .take(2)
-        .filter_map(|field| field.parse::<f64>().ok())
-        .sum();
+    let ticks: f64 =
+        stat.split_whitespace().skip(13).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
     ticks / 100.0
 }
 

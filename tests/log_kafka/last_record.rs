@@ -15,10 +15,7 @@ async fn aborted_and_control_records_are_passed_over() {
     let kafka = kafka();
     let topic = topic(&kafka, 2, Cleanup::Compact).await;
     assert_eq!(kafka.last_record(&topic, 0).await.expect("empty"), None);
-    assert_eq!(
-        kafka.bounds(&topic, 0).await.expect("bounds"),
-        Bounds { start: 0, end: 0 }
-    );
+    assert_eq!(kafka.bounds(&topic, 0).await.expect("bounds"), Bounds { start: 0, end: 0 });
     let id = unique("producer");
     let mut first = kafka.producer(&id).await.expect("producer");
     let mut wanted = record(&topic, 0, "wanted");
@@ -26,45 +23,24 @@ async fn aborted_and_control_records_are_passed_over() {
     wanted.headers.push_raw("none", None);
     wanted.headers.push("name", "again");
     wanted.time_ms = Some(1_700_000_000_000);
-    publish(
-        &kafka,
-        &mut first,
-        vec![record(&topic, 0, "before"), wanted.clone()],
-    )
-    .await;
-    let last = kafka
-        .last_record(&topic, 0)
-        .await
-        .expect("read")
-        .expect("committed");
+    publish(&kafka, &mut first, vec![record(&topic, 0, "before"), wanted.clone()]).await;
+    let last = kafka.last_record(&topic, 0).await.expect("read").expect("committed");
     assert_eq!((last.offset, last.time_ms), (1, 1_700_000_000_000));
-    assert_eq!(
-        (&last.key, &last.payload, &last.headers),
-        (&wanted.key, &wanted.payload, &wanted.headers)
-    );
+    assert_eq!((&last.key, &last.payload, &last.headers), (&wanted.key, &wanted.payload, &wanted.headers));
     assert_eq!(last.key, Some(Bytes::from_static(b"k")));
 
     // More than the first look covers.
-    let aborted = (0..250)
-        .map(|number| record(&topic, 0, format!("aborted {number}")))
-        .collect();
+    let aborted = (0..250).map(|number| record(&topic, 0, format!("aborted {number}"))).collect();
     sent(&mut *first, aborted).await;
     first.abort().await;
-    let last = kafka
-        .last_record(&topic, 0)
-        .await
-        .expect("read")
-        .expect("committed");
+    let last = kafka.last_record(&topic, 0).await.expect("read").expect("committed");
     assert_eq!(text(&last), "wanted");
     assert_eq!(kafka.last_record(&topic, 1).await.expect("empty"), None);
 
     let mut second = kafka.producer(&id).await.expect("rotation");
     sent(&mut *second, vec![record(&topic, 1, "only aborted")]).await;
     second.abort().await;
-    assert_eq!(
-        kafka.last_record(&topic, 1).await.expect("nothing committed"),
-        None
-    );
+    assert_eq!(kafka.last_record(&topic, 1).await.expect("nothing committed"), None);
 }
 
 #[tokio::test]
@@ -74,20 +50,14 @@ async fn an_open_transaction_is_a_time_out_and_counts_in_the_bounds() {
     config.transaction_timeout = Duration::from_secs(60);
     let mut short = config.clone();
     short.transaction_timeout = Duration::from_secs(2);
-    let (kafka, reader) = (
-        Kafka::new(config).expect("settings"),
-        Kafka::new(short).expect("settings"),
-    );
+    let (kafka, reader) = (Kafka::new(config).expect("settings"), Kafka::new(short).expect("settings"));
     let topic = topic(&kafka, 1, Cleanup::Compact).await;
     let mut closed = producer(&kafka).await.expect("producer");
     publish(&kafka, &mut closed, vec![record(&topic, 0, "committed")]).await;
     let id = unique("producer");
     let mut open = kafka.producer(&id).await.expect("producer");
     sent(&mut *open, vec![record(&topic, 0, "open")]).await;
-    assert_eq!(
-        kafka.bounds(&topic, 0).await.expect("bounds"),
-        Bounds { start: 0, end: 3 }
-    );
+    assert_eq!(kafka.bounds(&topic, 0).await.expect("bounds"), Bounds { start: 0, end: 3 });
     let late = reader.last_record(&topic, 0).await;
     assert_eq!(late.expect_err("open").kind(), Kind::Timeout);
     let _decided = kafka.producer(&id).await.expect("rotation");

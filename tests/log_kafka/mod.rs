@@ -31,11 +31,7 @@ fn config() -> KafkaConfig {
         Ok(contexts) => Options::default().with("debug", contexts),
         Err(_) => Options::default(),
     };
-    KafkaConfig {
-        options,
-        brokers: Lab::shared().kafka_url(),
-        ..KafkaConfig::default()
-    }
+    KafkaConfig { options, brokers: Lab::shared().kafka_url(), ..KafkaConfig::default() }
 }
 
 fn kafka() -> Kafka {
@@ -47,11 +43,7 @@ fn unique(what: &str) -> String {
 }
 
 async fn topic(kafka: &Kafka, partitions: i32, cleanup: Cleanup) -> String {
-    let spec = TopicSpec {
-        name: unique("topic"),
-        partitions: Some(partitions),
-        cleanup,
-    };
+    let spec = TopicSpec { name: unique("topic"), partitions: Some(partitions), cleanup };
     assert_eq!(kafka.topic(&spec).await.expect("topic"), partitions);
     spec.name
 }
@@ -81,14 +73,8 @@ async fn publish(kafka: &Kafka, producer: &mut Box<dyn Producer>, records: Vec<R
     sent(&mut **producer, records).await;
     committed(producer.commit().await);
     if let Some(why) = producer.must_rotate() {
-        assert!(
-            matches!(why, Rotation::SlowCommit | Rotation::SlowOffsets),
-            "{why}"
-        );
-        *producer = kafka
-            .producer(producer.transactional_id())
-            .await
-            .expect("rotation");
+        assert!(matches!(why, Rotation::SlowCommit | Rotation::SlowOffsets), "{why}");
+        *producer = kafka.producer(producer.transactional_id()).await.expect("rotation");
     }
 }
 
@@ -164,11 +150,7 @@ impl Member {
         let event = self.event();
         async {
             match event.await {
-                ConsumerEvent::Revoked {
-                    partitions,
-                    lost,
-                    handback,
-                } => (partitions, lost, handback),
+                ConsumerEvent::Revoked { partitions, lost, handback } => (partitions, lost, handback),
                 other => panic!("expected a revocation, got {other:?}"),
             }
         }
@@ -179,9 +161,7 @@ impl Member {
         let mut all = Vec::new();
         while !enough(&all) {
             match self.event().await {
-                ConsumerEvent::Records {
-                    assignment, records, ..
-                } => {
+                ConsumerEvent::Records { assignment, records, .. } => {
                     assert_eq!(assignment, *from);
                     all.extend(records);
                 }
@@ -196,16 +176,10 @@ impl Member {
 async fn seen(kafka: &Kafka, topic: &str, partition: i32, last: &str) -> Vec<String> {
     let mut member = Member::join(kafka, &unique("reader"), topic, Assignor::Eager).await;
     let assigned = member.assigned().await;
-    let assignment = assigned
-        .iter()
-        .find(|each| each.partition == partition)
-        .expect("assigned");
+    let assignment = assigned.iter().find(|each| each.partition == partition).expect("assigned");
     member.consumer.start(assignment, 0).await.expect("start");
-    let records = member
-        .records(assignment, |all| {
-            all.last().is_some_and(|record| text(record) == last)
-        })
-        .await;
+    let records =
+        member.records(assignment, |all| all.last().is_some_and(|record| text(record) == last)).await;
     member.close().await;
     records.iter().map(text).collect()
 }

@@ -61,23 +61,14 @@ async fn refused_records_are_named_and_the_others_go_through_after_a_rotation() 
         (record(&topic, 0, vec![b'x'; 20_000]), "too large"),
         (record(&topic, 7, "no such partition"), "partition"),
         (record(&unique("absent"), 0, "no such topic"), "topic"),
-        (
-            Record {
-                key: None,
-                ..record(&compacted, 0, "no key")
-            },
-            "record",
-        ),
+        (Record { key: None, ..record(&compacted, 0, "no key") }, "record"),
     ];
     let mut last = String::new();
     for (place, (bad, reason)) in cases.into_iter().enumerate() {
         let mut producer = kafka.producer(&id).await.expect("producer");
         producer.begin().await.expect("begin");
         let good = record(&topic, 0, format!("good {place}"));
-        producer
-            .send(vec![good.clone(), bad])
-            .await
-            .expect("refusals come later");
+        producer.send(vec![good.clone(), bad]).await.expect("refusals come later");
         producer.send(vec![good.clone()]).await.expect("send");
         let refusals = within(20, producer.acknowledged()).await.expect("refusals");
         assert_eq!(refusals.len(), 1, "{refusals:?}");
@@ -92,10 +83,7 @@ async fn refused_records_are_named_and_the_others_go_through_after_a_rotation() 
         last = format!("good {place}");
         publish(&kafka, &mut producer, vec![good]).await;
     }
-    assert_eq!(
-        seen(&kafka, &topic, 0, &last).await,
-        ["good 0", "good 1", "good 2", "good 3"]
-    );
+    assert_eq!(seen(&kafka, &topic, 0, &last).await, ["good 0", "good 1", "good 2", "good 3"]);
 }
 
 #[tokio::test]
@@ -105,18 +93,13 @@ async fn a_commit_does_not_wait_for_a_flush() {
     let mut producer = producer(&kafka).await.expect("producer");
     let mut fastest = Duration::MAX;
     for round in 0..30 {
-        let records = (0..10)
-            .map(|index| record(&topic, index % 2, format!("{round} {index}")))
-            .collect();
+        let records = (0..10).map(|index| record(&topic, index % 2, format!("{round} {index}"))).collect();
         sent(&mut *producer, records).await;
         let started = Instant::now();
         committed(producer.commit().await);
         fastest = fastest.min(started.elapsed());
         if producer.must_rotate().is_some() {
-            producer = kafka
-                .producer(producer.transactional_id())
-                .await
-                .expect("rotation");
+            producer = kafka.producer(producer.transactional_id()).await.expect("rotation");
         }
     }
     // Through rdkafka's own flush every commit takes 100 ms.
@@ -130,10 +113,7 @@ async fn order_is_kept_over_ten_thousand_records() {
     let mut producer = producer(&kafka).await.expect("producer");
     let all: Vec<String> = (0..10_000).map(|number| number.to_string()).collect();
     for chunk in all.chunks(2_500) {
-        let records = chunk
-            .iter()
-            .map(|text| record(&topic, 0, text.as_str()))
-            .collect();
+        let records = chunk.iter().map(|text| record(&topic, 0, text.as_str())).collect();
         publish(&kafka, &mut producer, records).await;
     }
     assert_eq!(seen(&kafka, &topic, 0, "9999").await, all);
@@ -192,12 +172,8 @@ async fn a_commit_without_an_answer_is_unknown_until_the_next_producer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_is_too_large_blames_no_record_that_is_not() {
-    let lab = Lab::builder()
-        .postgres(false)
-        .kafka_setting("message.max.bytes", 50_000);
-    let lab = tokio::task::spawn_blocking(|| lab.start().expect("lab"))
-        .await
-        .expect("lab");
+    let lab = Lab::builder().postgres(false).kafka_setting("message.max.bytes", 50_000);
+    let lab = tokio::task::spawn_blocking(|| lab.start().expect("lab")).await.expect("lab");
     let mut config = config();
     config.brokers = lab.kafka_url();
     config.linger = Duration::from_millis(50);
@@ -208,10 +184,7 @@ async fn a_batch_that_is_too_large_blames_no_record_that_is_not() {
     let mut producer = kafka.producer(&id).await.expect("producer");
     producer.begin().await.expect("begin");
     producer.send(small()).await.expect("send");
-    let error = producer
-        .acknowledged()
-        .await
-        .expect_err("together they are too large");
+    let error = producer.acknowledged().await.expect_err("together they are too large");
     assert_eq!(error.kind(), Kind::Unavailable, "{error}");
     producer.abort().await;
 

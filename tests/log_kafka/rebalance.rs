@@ -43,10 +43,7 @@ async fn handed_back(assignor: Assignor) {
         );
     }
     assert!(revoked.iter().all(|each| first.consumer.holds(each)));
-    first
-        .consumer
-        .metadata(&revoked)
-        .expect("still a member, partitions still held");
+    first.consumer.metadata(&revoked).expect("still a member, partitions still held");
     drop(handback);
 
     let mut gained = Vec::new();
@@ -60,19 +57,12 @@ async fn handed_back(assignor: Assignor) {
         let after = first.assigned().await;
         assert_eq!(after.len(), 2);
         for each in &after {
-            let old = before
-                .iter()
-                .find(|old| old.partition == each.partition)
-                .expect("held before");
+            let old = before.iter().find(|old| old.partition == each.partition).expect("held before");
             assert!(each.epoch > old.epoch);
         }
         first.consumer.metadata(&after).expect("held again");
     } else {
-        let kept: Vec<_> = before
-            .iter()
-            .filter(|each| !revoked.contains(each))
-            .cloned()
-            .collect();
+        let kept: Vec<_> = before.iter().filter(|each| !revoked.contains(each)).cloned().collect();
         first.consumer.metadata(&kept).expect("held all along");
     }
     second.consumer.metadata(&gained).expect("held");
@@ -139,10 +129,7 @@ async fn a_member_that_was_expelled_has_lost_its_partitions() {
     let (revoked, lost, handback) = member.revoked().await;
     assert!(lost);
     assert_eq!(revoked, held);
-    assert!(
-        !member.consumer.holds(&held[0]),
-        "what is lost is not held while it is handed back"
-    );
+    assert!(!member.consumer.holds(&held[0]), "what is lost is not held while it is handed back");
     let gone = member.consumer.metadata(&held).expect_err("lost");
     assert_eq!(gone.kind(), Kind::Unassigned);
     drop(handback);

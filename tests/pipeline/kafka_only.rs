@@ -48,9 +48,7 @@ impl Handler<NoDatabase> for Doubler {
         context: &mut Context<'_, NoDatabase>,
     ) -> Result<Outcome, BoxError> {
         // One in ten fails at its first execution: what it emitted must not come out.
-        context.emit(&Double {
-            n: message.event.n * 2,
-        })?;
+        context.emit(&Double { n: message.event.n * 2 })?;
         if message.event.n % 10 == 0 && message.attempt == 1 {
             return Err("not yet".into());
         }
@@ -63,20 +61,12 @@ async fn emits_exactly_once_without_a_database() {
     let stage = Stage::new("kafka_only").await;
     witness::create_topic(&stage.kafka_url, Number::TOPIC, 3, &[]).await;
     let sent: Vec<Sent> = (1..=50)
-        .map(|n| Sent {
-            key: n.to_string(),
-            payload: format!("{{\"n\":{n}}}"),
-            headers: vec![],
-        })
+        .map(|n| Sent { key: n.to_string(), payload: format!("{{\"n\":{n}}}"), headers: vec![] })
         .collect();
     let kafka = stage.kafka_url.clone();
-    tokio::task::spawn_blocking(move || witness::write(&kafka, Number::TOPIC, &sent))
-        .await
-        .unwrap();
-    let config = tidelock::processor::ProcessorConfig {
-        retry_first: Duration::from_millis(10),
-        ..Default::default()
-    };
+    tokio::task::spawn_blocking(move || witness::write(&kafka, Number::TOPIC, &sent)).await.unwrap();
+    let config =
+        tidelock::processor::ProcessorConfig { retry_first: Duration::from_millis(10), ..Default::default() };
     let pipeline = Pipeline::builder(stage.kafka(), NoDatabase)
         .processor_defaults(config)
         .processor(Processor::new(&stage.name).handle(Doubler))

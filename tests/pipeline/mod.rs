@@ -33,38 +33,19 @@ impl Stage {
     async fn new(test: &str) -> Self {
         static STAGES: AtomicU32 = AtomicU32::new(0);
         let lab = tokio::task::spawn_blocking(Lab::shared).await.unwrap();
-        let name = format!(
-            "{test}_{}_{}",
-            std::process::id(),
-            STAGES.fetch_add(1, Ordering::Relaxed)
-        );
-        let admin = PgPoolOptions::new()
-            .max_connections(1)
-            .connect(&lab.database_url())
-            .await
-            .unwrap();
-        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name:?}")))
-            .execute(&admin)
-            .await
-            .unwrap();
+        let name = format!("{test}_{}_{}", std::process::id(), STAGES.fetch_add(1, Ordering::Relaxed));
+        let admin = PgPoolOptions::new().max_connections(1).connect(&lab.database_url()).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name:?}"))).execute(&admin).await.unwrap();
         let server = lab.database_url();
         let (base, _) = server.rsplit_once('/').unwrap();
         let url = format!("{base}/{name}");
-        let postgres = Postgres::connect(PostgresConfig {
-            url: url.clone().into(),
-            ..PostgresConfig::default()
-        })
-        .await
-        .unwrap();
+        let postgres =
+            Postgres::connect(PostgresConfig { url: url.clone().into(), ..PostgresConfig::default() })
+                .await
+                .unwrap();
         postgres.migrate().await.unwrap();
         let pool = postgres.pool().clone();
-        Self {
-            name,
-            kafka_url: lab.kafka_url(),
-            url,
-            postgres,
-            pool,
-        }
+        Self { name, kafka_url: lab.kafka_url(), url, postgres, pool }
     }
 
     fn kafka(&self) -> Kafka {
@@ -72,20 +53,15 @@ impl Stage {
     }
 
     fn kafka_with(&self, change: impl FnOnce(&mut KafkaConfig)) -> Kafka {
-        let mut config = KafkaConfig {
-            brokers: self.kafka_url.clone(),
-            topic_partitions: 2,
-            ..KafkaConfig::default()
-        };
+        let mut config =
+            KafkaConfig { brokers: self.kafka_url.clone(), topic_partitions: 2, ..KafkaConfig::default() };
         change(&mut config);
         Kafka::new(config).unwrap()
     }
 
     async fn committed(&self, topic: &str) -> Vec<Found> {
         let (kafka, topic) = (self.kafka_url.clone(), topic.to_owned());
-        tokio::task::spawn_blocking(move || witness::committed(&kafka, &topic))
-            .await
-            .unwrap()
+        tokio::task::spawn_blocking(move || witness::committed(&kafka, &topic)).await.unwrap()
     }
 
     /// The committed records of a topic, once there are as many.
@@ -96,11 +72,7 @@ impl Stage {
             if found.len() >= count {
                 return found;
             }
-            assert!(
-                Instant::now() < deadline,
-                "{} of {count} records in {topic}",
-                found.len()
-            );
+            assert!(Instant::now() < deadline, "{} of {count} records in {topic}", found.len());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -121,10 +93,7 @@ fn eventually<F: Future<Output = bool>>(
     async move {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !holds().await {
-            assert!(
-                Instant::now() < deadline,
-                "{what}: not within a minute, waited for at {caller}"
-            );
+            assert!(Instant::now() < deadline, "{what}: not within a minute, waited for at {caller}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

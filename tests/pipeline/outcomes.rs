@@ -60,10 +60,7 @@ impl Handler<Postgres> for Moody {
     ) -> Result<Outcome, BoxError> {
         self.executions.fetch_add(1, Ordering::Relaxed);
         let n = message.event.n;
-        sqlx::query("INSERT INTO step VALUES ($1)")
-            .bind(n)
-            .execute(context.connection())
-            .await?;
+        sqlx::query("INSERT INTO step VALUES ($1)").bind(n).execute(context.connection()).await?;
         context.emit(&Stepped { n })?;
         match (n, message.attempt) {
             (2, ..3) => Err("not yet".into()),
@@ -81,64 +78,41 @@ impl Handler<Postgres> for Moody {
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_and_panics_are_tried_again_in_order() {
     let stage = Stage::new("outcomes").await;
-    sqlx::query("CREATE TABLE step (n bigint)")
-        .execute(&stage.pool)
-        .await
-        .unwrap();
+    sqlx::query("CREATE TABLE step (n bigint)").execute(&stage.pool).await.unwrap();
     witness::create_topic(&stage.kafka_url, Step::TOPIC, 1, &[]).await;
     let step = |n: i64, kind: &str| Sent {
         key: "one".into(),
         payload: format!("{{\"n\":{n}}}"),
-        headers: vec![
-            ("ce_id".into(), uuid::Uuid::now_v7().to_string()),
-            ("ce_type".into(), kind.into()),
-        ],
+        headers: vec![("ce_id".into(), uuid::Uuid::now_v7().to_string()), ("ce_type".into(), kind.into())],
     };
     let sent: Vec<Sent> = (1..=7).map(|n| step(n, "Step")).collect();
     let kafka = stage.kafka_url.clone();
-    tokio::task::spawn_blocking(move || witness::write(&kafka, Step::TOPIC, &sent))
-        .await
-        .unwrap();
+    tokio::task::spawn_blocking(move || witness::write(&kafka, Step::TOPIC, &sent)).await.unwrap();
     let config = ProcessorConfig {
         retry_first: Duration::from_millis(10),
         unhandled: Unhandled::Fail,
         ..ProcessorConfig::default()
     };
     let pipeline = Pipeline::builder(stage.kafka(), stage.postgres.clone())
-        .processor(
-            Processor::new(&stage.name)
-                .config(config)
-                .handle(Moody::default()),
-        )
+        .processor(Processor::new(&stage.name).config(config).handle(Moody::default()))
         .build()
         .unwrap();
     pipeline.start().await.unwrap();
     pipeline.start().await.unwrap();
     let found = stage.committed_at_least(Stepped::TOPIC, 6).await;
-    let emitted: Vec<i64> = found
-        .iter()
-        .map(|record| record.json()["n"].as_i64().unwrap())
-        .collect();
+    let emitted: Vec<i64> = found.iter().map(|record| record.json()["n"].as_i64().unwrap()).collect();
     assert_eq!(emitted, [1, 2, 3, 5, 6, 7]);
-    let effects: Vec<i64> = sqlx::query_scalar("SELECT n FROM step ORDER BY n")
-        .fetch_all(&stage.pool)
-        .await
-        .unwrap();
+    let effects: Vec<i64> =
+        sqlx::query_scalar("SELECT n FROM step ORDER BY n").fetch_all(&stage.pool).await.unwrap();
     assert_eq!(effects, [1, 2, 3, 4, 5, 6, 7]);
 
     // An event that nobody handles makes the partition wait, as configured, and nothing behind it passes.
     let kafka = stage.kafka_url.clone();
     let behind = [step(8, "Unknown"), step(9, "Step")];
-    tokio::task::spawn_blocking(move || witness::write(&kafka, Step::TOPIC, &behind))
-        .await
-        .unwrap();
+    tokio::task::spawn_blocking(move || witness::write(&kafka, Step::TOPIC, &behind)).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(stage.count("SELECT count(*) FROM step").await, 7);
-    assert!(
-        pipeline.health().values().all(|state| *state == State::Ready),
-        "{:?}",
-        pipeline.health()
-    );
+    assert!(pipeline.health().values().all(|state| *state == State::Ready), "{:?}", pipeline.health());
     pipeline.stop(Duration::from_secs(20)).await.unwrap();
 }
 
@@ -184,52 +158,34 @@ async fn a_refused_output_stops_nothing() {
             message: &Message<Ask>,
             context: &mut Context<'_, Postgres>,
         ) -> Result<Outcome, BoxError> {
-            context.emit(&Answer {
-                text: "x".repeat(message.event.size),
-            })?;
+            context.emit(&Answer { text: "x".repeat(message.event.size) })?;
             Ok(Outcome::Done)
         }
     }
 
     let stage = Stage::new("refused_output").await;
     witness::create_topic(&stage.kafka_url, Ask::TOPIC, 1, &[]).await;
-    witness::create_topic(
-        &stage.kafka_url,
-        Answer::TOPIC,
-        1,
-        &[("max.message.bytes", "20000")],
-    )
-    .await;
+    witness::create_topic(&stage.kafka_url, Answer::TOPIC, 1, &[("max.message.bytes", "20000")]).await;
     let sent: Vec<Sent> = [10, 50_000, 20, 30]
-        .map(|size| Sent {
-            key: String::new(),
-            payload: format!("{{\"size\":{size}}}"),
-            headers: vec![],
-        })
+        .map(|size| Sent { key: String::new(), payload: format!("{{\"size\":{size}}}"), headers: vec![] })
         .into();
     let kafka = stage.kafka_url.clone();
-    tokio::task::spawn_blocking(move || witness::write(&kafka, Ask::TOPIC, &sent))
-        .await
-        .unwrap();
+    tokio::task::spawn_blocking(move || witness::write(&kafka, Ask::TOPIC, &sent)).await.unwrap();
     let pipeline = Pipeline::builder(stage.kafka(), stage.postgres.clone())
         .processor(Processor::new(&stage.name).handle(Echo))
         .build()
         .unwrap();
     pipeline.start().await.unwrap();
     let found = stage.committed_at_least(Answer::TOPIC, 3).await;
-    let sizes: Vec<usize> = found
-        .iter()
-        .map(|record| record.json()["text"].as_str().unwrap().len())
-        .collect();
+    let sizes: Vec<usize> =
+        found.iter().map(|record| record.json()["text"].as_str().unwrap().len()).collect();
     assert_eq!(sizes, [10, 20, 30]);
     let held = stage.postgres.quarantine(10).await.unwrap();
     assert_eq!(held.len(), 1);
     assert!(held[0].emitted);
     eventually("the group is through", async || {
         let (kafka, group) = (stage.kafka_url.clone(), stage.name.clone());
-        tokio::task::spawn_blocking(move || witness::offsets(&kafka, &group, Ask::TOPIC))
-            .await
-            .unwrap()
+        tokio::task::spawn_blocking(move || witness::offsets(&kafka, &group, Ask::TOPIC)).await.unwrap()
             == [Some(4)]
     })
     .await;

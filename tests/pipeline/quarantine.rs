@@ -15,15 +15,7 @@ fn payload(n: u32, size: usize) -> Option<Bytes> {
 fn numbers(found: &[crate::witness::Found], key: &str) -> Vec<u32> {
     let of_key = found.iter().filter(|record| record.key == key);
     of_key
-        .map(|record| {
-            str::from_utf8(&record.payload)
-                .unwrap()
-                .split(' ')
-                .next()
-                .unwrap()
-                .parse()
-                .unwrap()
-        })
+        .map(|record| str::from_utf8(&record.payload).unwrap().split(' ').next().unwrap().parse().unwrap())
         .collect()
 }
 
@@ -72,13 +64,7 @@ async fn refused_rows_and_their_key_come_back_in_order() {
     .await;
     pipeline.stop(Duration::from_secs(20)).await.unwrap();
 
-    assert!(
-        stage
-            .postgres
-            .release(tidelock::message::MessageId::new())
-            .await
-            .is_err()
-    );
+    assert!(stage.postgres.release(tidelock::message::MessageId::new()).await.is_err());
     assert_eq!(stage.postgres.release(large).await.unwrap(), 5);
     enqueue("a", 8..10, 10).await;
     witness::set_topic(&stage.kafka_url, &topic, "max.message.bytes", "1000000").await;
@@ -90,10 +76,8 @@ async fn refused_rows_and_their_key_come_back_in_order() {
     let found = stage.committed_at_least(&topic, 15).await;
     assert_eq!(numbers(&found, "a"), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     assert_eq!(numbers(&found, "b"), [1, 2, 3, 4, 5, 6]);
-    eventually("the quarantine is empty", async || {
-        stage.postgres.quarantine(10).await.unwrap().is_empty()
-    })
-    .await;
+    eventually("the quarantine is empty", async || stage.postgres.quarantine(10).await.unwrap().is_empty())
+        .await;
     eventually("the outbox is empty", async || {
         stage.count("SELECT count(*) FROM tidelock.outbox").await == 0
     })
@@ -119,19 +103,14 @@ async fn an_unknown_topic_stops_nothing_else() {
     transaction.enqueue_message(Outgoing::raw("no.such.topic", "k", payload(1, 1)));
     transaction.enqueue_message(Outgoing::raw(known.clone(), "k", payload(2, 1)));
     transaction.commit().await.unwrap();
-    let pipeline = Pipeline::builder(
-        stage.kafka_with(|config| config.create_topics = false),
-        stage.postgres.clone(),
-    )
-    .relay(RelayConfig::new(&stage.name))
-    .build()
-    .unwrap();
+    let pipeline =
+        Pipeline::builder(stage.kafka_with(|config| config.create_topics = false), stage.postgres.clone())
+            .relay(RelayConfig::new(&stage.name))
+            .build()
+            .unwrap();
     pipeline.start().await.unwrap();
     assert_eq!(numbers(&stage.committed_at_least(&known, 1).await, "k"), [2]);
-    eventually("one is held", async || {
-        stage.postgres.quarantine(10).await.unwrap().len() == 1
-    })
-    .await;
+    eventually("one is held", async || stage.postgres.quarantine(10).await.unwrap().len() == 1).await;
     let held = stage.postgres.quarantine(10).await.unwrap();
     assert!(held[0].reason.contains("no.such.topic"), "{}", held[0].reason);
     pipeline.stop(Duration::from_secs(20)).await.unwrap();

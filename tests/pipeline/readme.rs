@@ -10,21 +10,13 @@ fn the_code_of_the_readme_is_the_example() {
     let readme = include_str!("../../README.md");
     let (_, from) = example.split_once("// README begins\n").unwrap();
     let (code, _) = from.split_once("    // README ends").unwrap();
-    assert!(
-        readme.contains(code.trim_end()),
-        "README.md and examples/quickstart.rs differ"
-    );
+    assert!(readme.contains(code.trim_end()), "README.md and examples/quickstart.rs differ");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_code_of_the_readme_runs() {
     let stage = Stage::new("readme").await;
-    let example = std::env::current_exe()
-        .unwrap()
-        .ancestors()
-        .nth(2)
-        .unwrap()
-        .join("examples/quickstart");
+    let example = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("examples/quickstart");
     let (kafka, url) = (stage.kafka_url.clone(), stage.url.clone());
     let run = move || {
         Command::new(&example)
@@ -35,22 +27,10 @@ async fn the_code_of_the_readme_runs() {
     };
     let output = tokio::task::spawn_blocking(run).await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(
-        text.contains("enqueued ") && text.contains("reserved 1"),
-        "{text}"
-    );
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("enqueued ") && text.contains("reserved 1"), "{text}");
     assert_eq!(
-        stage
-            .committed_at_least("quickstart.stock", 1)
-            .await
-            .last()
-            .unwrap()
-            .header("ce_type"),
+        stage.committed_at_least("quickstart.stock", 1).await.last().unwrap().header("ce_type"),
         Some("StockReserved")
     );
 }

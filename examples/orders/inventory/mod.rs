@@ -14,10 +14,7 @@ use crate::events::{
 pub(crate) const SCHEMA: &str = include_str!("schema.sql");
 
 pub(crate) fn processor() -> Processor<Postgres> {
-    Processor::new("inventory")
-        .handle(Reserve)
-        .handle(Release)
-        .handle(SendOut)
+    Processor::new("inventory").handle(Reserve).handle(Release).handle(SendOut)
 }
 
 /// All or nothing: everything the order names is set aside, or the order is rejected.

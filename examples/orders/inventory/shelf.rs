@@ -23,10 +23,8 @@ pub(super) async fn lock(connection: &mut PgConnection) -> sqlx::Result<HashMap<
 
 /// Sets the lines aside for the order.
 pub(super) async fn reserve(connection: &mut PgConnection, order: Uuid, lines: &[Line]) -> sqlx::Result<()> {
-    let (skus, quantities): (Vec<&str>, Vec<i64>) = lines
-        .iter()
-        .map(|line| (line.sku.as_str(), line.quantity))
-        .unzip();
+    let (skus, quantities): (Vec<&str>, Vec<i64>) =
+        lines.iter().map(|line| (line.sku.as_str(), line.quantity)).unzip();
     sqlx::query(
         "WITH line AS (SELECT * FROM unnest($2::text[], $3::bigint[]) AS line (sku, quantity)),
               kept AS (INSERT INTO inventory_reservation (order_id, sku, quantity) SELECT $1, * FROM line)
@@ -87,12 +85,7 @@ pub(crate) async fn stock(pool: &PgPool) -> sqlx::Result<Vec<Stock>> {
     )
     .fetch_all(pool)
     .await?;
-    let stock = |(sku, supplied, available, reserved, shipped)| Stock {
-        sku,
-        supplied,
-        available,
-        reserved,
-        shipped,
-    };
+    let stock =
+        |(sku, supplied, available, reserved, shipped)| Stock { sku, supplied, available, reserved, shipped };
     Ok(rows.into_iter().map(stock).collect())
 }

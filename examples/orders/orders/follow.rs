@@ -76,10 +76,7 @@ impl Progress for StockRejected {
     }
 
     fn detail(&self) -> Option<String> {
-        Some(format!(
-            "{} of {} wanted, {} there",
-            self.wanted, self.sku, self.available
-        ))
+        Some(format!("{} of {} wanted, {} there", self.wanted, self.sku, self.available))
     }
 }
 

@@ -92,12 +92,7 @@ pub(crate) async fn place(
         .bind(State::Placed.stage())
         .execute(&mut *transaction)
         .await?;
-    let event = OrderPlaced {
-        order_id,
-        customer,
-        amount_cents,
-        lines,
-    };
+    let event = OrderPlaced { order_id, customer, amount_cents, lines };
     transaction.enqueue(&event)?;
     transaction.commit().await?;
     Ok(Placed { order_id, new: true })
@@ -121,10 +116,7 @@ async fn price(connection: &mut sqlx::PgConnection, lines: &[Line]) -> Result<i6
 }
 
 fn columns(lines: &[Line]) -> (Vec<&str>, Vec<i64>) {
-    lines
-        .iter()
-        .map(|line| (line.sku.as_str(), line.quantity))
-        .unzip()
+    lines.iter().map(|line| (line.sku.as_str(), line.quantity)).unzip()
 }
 
 /// An order as `GET /orders/{id}` shows it.
@@ -168,19 +160,14 @@ pub(crate) async fn find(database: &Postgres, order_id: Uuid) -> Result<Option<O
     .bind(order_id)
     .fetch_all(database.pool())
     .await?;
-    let history: Vec<Step> = steps
-        .into_iter()
-        .map(|(state, at, detail)| Step { state, at, detail })
-        .collect();
+    let history: Vec<Step> =
+        steps.into_iter().map(|(state, at, detail)| Step { state, at, detail }).collect();
     Ok(Some(Order {
         order_id,
         customer,
         amount_cents,
         state: history.last().map(|step| step.state.clone()).unwrap_or_default(),
-        lines: lines
-            .into_iter()
-            .map(|(sku, quantity)| Line { sku, quantity })
-            .collect(),
+        lines: lines.into_iter().map(|(sku, quantity)| Line { sku, quantity }).collect(),
         history,
     }))
 }

@@ -26,10 +26,7 @@ impl OrderRequest {
             return Err("an order needs at least one line".to_owned());
         }
         if self.lines.len() > MOST_LINES {
-            return Err(format!(
-                "an order may have {MOST_LINES} lines, this one has {}",
-                self.lines.len()
-            ));
+            return Err(format!("an order may have {MOST_LINES} lines, this one has {}", self.lines.len()));
         }
         let mut seen = BTreeSet::new();
         for Line { sku, quantity } in &self.lines {
@@ -54,9 +51,7 @@ pub(crate) fn legible(what: &str, text: &str) -> Result<(), String> {
         return Err(format!("{what} is empty"));
     }
     if length > LONGEST_TEXT {
-        return Err(format!(
-            "{what} has {length} characters, at most {LONGEST_TEXT} are allowed"
-        ));
+        return Err(format!("{what} has {length} characters, at most {LONGEST_TEXT} are allowed"));
     }
     if text.chars().any(char::is_control) {
         return Err(format!("{what} contains control characters"));

@@ -28,17 +28,11 @@ impl Handler<Postgres> for Take {
         message: &Message<StockReserved>,
         context: &mut Context<'_, Postgres>,
     ) -> Result<Outcome, BoxError> {
-        let StockReserved {
-            order_id,
-            ref customer,
-            amount_cents,
-        } = message.event;
+        let StockReserved { order_id, ref customer, amount_cents } = message.event;
         let connection = context.connection();
         // Before any account: the messages of a batch share a transaction, and two batches that lock accounts in
         // different order would wait for each other. The till comes first, so one batch waits for the other.
-        sqlx::query("SELECT taken_cents FROM payment_till FOR UPDATE")
-            .execute(&mut *connection)
-            .await?;
+        sqlx::query("SELECT taken_cents FROM payment_till FOR UPDATE").execute(&mut *connection).await?;
         sqlx::query(
             "INSERT INTO payment_account (customer, opening_cents, balance_cents) VALUES ($1, $2, $2)
              ON CONFLICT DO NOTHING",
@@ -57,16 +51,8 @@ impl Handler<Postgres> for Take {
         .bind(amount_cents)
         .execute(&mut *connection)
         .await?;
-        let result = if taken.rows_affected() == 1 {
-            PaymentResult::Taken
-        } else {
-            PaymentResult::Declined
-        };
-        context.emit(&PaymentAnswered {
-            order_id,
-            result,
-            amount_cents,
-        })?;
+        let result = if taken.rows_affected() == 1 { PaymentResult::Taken } else { PaymentResult::Declined };
+        context.emit(&PaymentAnswered { order_id, result, amount_cents })?;
         Ok(Outcome::Done)
     }
 }

@@ -17,22 +17,10 @@ use crate::{
 
 /// Which orders must have the event, by their final state; every other order must not.
 const EVENTS: [(&str, &str, &[&str]); 6] = [
-    (
-        OrderPlaced::TOPIC,
-        OrderPlaced::TYPE,
-        &["shipped", "rejected", "cancelled", "open"],
-    ),
-    (
-        StockReserved::TOPIC,
-        StockReserved::TYPE,
-        &["shipped", "cancelled"],
-    ),
+    (OrderPlaced::TOPIC, OrderPlaced::TYPE, &["shipped", "rejected", "cancelled", "open"]),
+    (StockReserved::TOPIC, StockReserved::TYPE, &["shipped", "cancelled"]),
     (StockRejected::TOPIC, StockRejected::TYPE, &["rejected"]),
-    (
-        PaymentAnswered::TOPIC,
-        PaymentAnswered::TYPE,
-        &["shipped", "cancelled"],
-    ),
+    (PaymentAnswered::TOPIC, PaymentAnswered::TYPE, &["shipped", "cancelled"]),
     (StockReleased::TOPIC, StockReleased::TYPE, &["cancelled"]),
     (OrderShipped::TOPIC, OrderShipped::TYPE, &["shipped"]),
 ];
@@ -63,15 +51,10 @@ pub(super) fn check(records: &[Record], fates: &HashMap<Uuid, (String, i64)>) ->
         let order = body.order_id;
         unreadable += i64::from(record.key != order.to_string().into_bytes());
         same_id += i64::from(record.id.as_ref().is_some_and(|id| !ids.insert(id)));
-        *seen
-            .entry((record.topic, event_type))
-            .or_default()
-            .entry(order)
-            .or_default() += 1;
+        *seen.entry((record.topic, event_type)).or_default().entry(order).or_default() += 1;
         if event_type == PaymentAnswered::TYPE {
-            let (state, amount) = fates
-                .get(&order)
-                .map_or(("", 0), |(state, amount)| (state.as_str(), *amount));
+            let (state, amount) =
+                fates.get(&order).map_or(("", 0), |(state, amount)| (state.as_str(), *amount));
             let expected = match state {
                 "shipped" => Some(PaymentResult::Taken),
                 "cancelled" => Some(PaymentResult::Declined),
@@ -84,14 +67,8 @@ pub(super) fn check(records: &[Record], fates: &HashMap<Uuid, (String, i64)>) ->
     let mut findings = Vec::new();
     for (topic, event_type, states) in EVENTS {
         let counts = seen.remove(&(topic, event_type)).unwrap_or_default();
-        let due = |order: &Uuid| {
-            fates
-                .get(order)
-                .is_some_and(|(state, _)| states.contains(&state.as_str()))
-        };
-        let missing = fates
-            .keys()
-            .filter(|order| due(order) && !counts.contains_key(order));
+        let due = |order: &Uuid| fates.get(order).is_some_and(|(state, _)| states.contains(&state.as_str()));
+        let missing = fates.keys().filter(|order| due(order) && !counts.contains_key(order));
         let wrong = counts.iter().filter(|(order, count)| **count != 1 || !due(order));
         findings.push(Finding {
             what: format!("topic {topic}: {event_type} exactly once"),
@@ -99,23 +76,11 @@ pub(super) fn check(records: &[Record], fates: &HashMap<Uuid, (String, i64)>) ->
             off: (missing.count() + wrong.count()) as i64,
         });
     }
-    let finding = |what: &str, seen, off| Finding {
-        what: what.to_owned(),
-        seen,
-        off,
-    };
+    let finding = |what: &str, seen, off| Finding { what: what.to_owned(), seen, off };
     let others: i64 = seen.values().flat_map(HashMap::values).sum();
     let all = records.len() as i64;
-    findings.push(finding(
-        "payment answers match the order and its cost",
-        answers,
-        wrong_answers,
-    ));
-    findings.push(finding(
-        "records: an event of ours under the key of its order",
-        all,
-        others + unreadable,
-    ));
+    findings.push(finding("payment answers match the order and its cost", answers, wrong_answers));
+    findings.push(finding("records: an event of ours under the key of its order", all, others + unreadable));
     findings.push(finding("message ids: none twice", ids.len() as i64, same_id));
     findings
 }

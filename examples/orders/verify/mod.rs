@@ -35,11 +35,7 @@ pub(crate) async fn run(database: &Postgres, brokers: &str) -> Result<bool, BoxE
     table.load_preset(UTF8_FULL_CONDENSED);
     table.set_header(["verified", "seen", "off"]);
     for finding in &findings {
-        table.add_row([
-            finding.what.clone(),
-            finding.seen.to_string(),
-            finding.off.to_string(),
-        ]);
+        table.add_row([finding.what.clone(), finding.seen.to_string(), finding.off.to_string()]);
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);

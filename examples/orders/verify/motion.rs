@@ -31,10 +31,7 @@ impl Motion {
             }
             false => 0,
         };
-        Ok(Self {
-            steps: steps.into_iter().collect(),
-            set_aside,
-        })
+        Ok(Self { steps: steps.into_iter().collect(), set_aside })
     }
 
     pub(crate) fn count(&self, state: State) -> i64 {
@@ -46,11 +43,7 @@ impl Motion {
     }
 
     pub(crate) fn settled(&self) -> u64 {
-        State::FINAL
-            .map(|state| self.count(state))
-            .iter()
-            .sum::<i64>()
-            .unsigned_abs()
+        State::FINAL.map(|state| self.count(state)).iter().sum::<i64>().unsigned_abs()
     }
 
     /// Every order has all of its steps and nothing is set aside. An order's last step may be seen before the ones

@@ -68,17 +68,12 @@ const MONEY: &[(&str, &str)] = &[
 ];
 
 pub(super) async fn check(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
-    let paid_here: bool = sqlx::query_scalar("SELECT to_regclass('payment_account') IS NOT NULL")
-        .fetch_one(pool)
-        .await?;
+    let paid_here: bool =
+        sqlx::query_scalar("SELECT to_regclass('payment_account') IS NOT NULL").fetch_one(pool).await?;
     let mut findings = Vec::new();
     for &(what, query) in CHECKS.iter().chain(MONEY.iter().filter(|_| paid_here)) {
         let (seen, off) = sqlx::query_as(query).fetch_one(pool).await?;
-        findings.push(Finding {
-            what: what.to_owned(),
-            seen,
-            off,
-        });
+        findings.push(Finding { what: what.to_owned(), seen, off });
     }
     Ok(findings)
 }
@@ -91,8 +86,5 @@ pub(super) async fn fates(pool: &PgPool) -> sqlx::Result<HashMap<Uuid, (String, 
     )
     .fetch_all(pool)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|(id, state, amount)| (id, (state, amount)))
-        .collect())
+    Ok(rows.into_iter().map(|(id, state, amount)| (id, (state, amount))).collect())
 }

@@ -39,40 +39,24 @@ impl PostgresConfig {
         fields.field("schema", &mut self.schema);
         fields.field("max_connections", &mut self.max_connections);
         fields.field("connect_timeout", &mut self.connect_timeout);
-        fields.field(
-            "idle_in_transaction_timeout",
-            &mut self.idle_in_transaction_timeout,
-        );
+        fields.field("idle_in_transaction_timeout", &mut self.idle_in_transaction_timeout);
     }
 
     pub(crate) fn report(&self, problems: &mut Problems) {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        let begins = self
-            .schema
-            .starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
-        problems.check(
-            begins && self.schema.chars().all(plain) && self.schema.len() <= 63,
-            || {
-                format!(
-                    "database schema {:?} is not a plain identifier (a-z, 0-9, _; at most 63)",
-                    self.schema
-                )
-            },
-        );
-        problems.check(self.max_connections > 0, || {
-            "database max_connections = 0, expected more".to_owned()
+        let begins = self.schema.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+        problems.check(begins && self.schema.chars().all(plain) && self.schema.len() <= 63, || {
+            format!("database schema {:?} is not a plain identifier (a-z, 0-9, _; at most 63)", self.schema)
         });
+        problems.check(self.max_connections > 0, || "database max_connections = 0, expected more".to_owned());
         problems.check(!self.connect_timeout.is_zero(), || {
             "database connect_timeout = 0, expected more".to_owned()
         });
-        problems.check(
-            self.idle_in_transaction_timeout >= Duration::from_millis(1),
-            || {
-                format!(
-                    "database idle_in_transaction_timeout = {:?}, expected 1 ms or more",
-                    self.idle_in_transaction_timeout
-                )
-            },
-        );
+        problems.check(self.idle_in_transaction_timeout >= Duration::from_millis(1), || {
+            format!(
+                "database idle_in_transaction_timeout = {:?}, expected 1 ms or more",
+                self.idle_in_transaction_timeout
+            )
+        });
     }
 }

@@ -28,10 +28,7 @@ impl Identity {
         .map_err(fault::failed("read the identity of the database"))?;
         let corrupt = |what: &str| Error::new(Kind::Corrupt, format!("the database's {what} cannot be read"));
         Ok(Self {
-            system: row
-                .get::<String, _>(0)
-                .parse::<i64>()
-                .map_err(|_| corrupt("system identifier"))? as u64,
+            system: row.get::<String, _>(0).parse::<i64>().map_err(|_| corrupt("system identifier"))? as u64,
             database: row.get::<i64, _>(1) as u32,
             timeline: timeline(row.get(2))?,
         })
@@ -50,10 +47,7 @@ impl Identity {
                 self.system, expected.system
             )
         } else if self.database != expected.database {
-            format!(
-                "another database (oid {}, the position has {})",
-                self.database, expected.database
-            )
+            format!("another database (oid {}, the position has {})", self.database, expected.database)
         } else if self.timeline != expected.timeline {
             format!(
                 "on timeline {}, the position was written on timeline {}: a standby was promoted or a backup restored",

@@ -46,10 +46,7 @@ async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<usize> {
     if server < OLDEST_SERVER {
         return Err(Error::new(
             Kind::Config,
-            format!(
-                "the server is PostgreSQL {}, the outbox needs 13 or newer (xid8)",
-                server / 10_000
-            ),
+            format!("the server is PostgreSQL {}, the outbox needs 13 or newer (xid8)", server / 10_000),
         ));
     }
     sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('tidelock migrate ' || $1, 0))")
@@ -61,16 +58,10 @@ async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<usize> {
                    CREATE TABLE IF NOT EXISTS tidelock.migration \
                    (version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())";
     let prepare = in_schema(prepare, schema).replace("\"tidelock\"", &format!("\"{schema}\""));
-    sqlx::raw_sql(sqlx::AssertSqlSafe(prepare))
-        .execute(&mut *connection)
-        .await
-        .map_err(failed())?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *connection).await.map_err(failed())?;
     let version = in_schema("SELECT coalesce(max(version), 0) FROM tidelock.migration", schema);
-    let version: i32 = sqlx::query(sqlx::AssertSqlSafe(version))
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(failed())?
-        .get(0);
+    let version: i32 =
+        sqlx::query(sqlx::AssertSqlSafe(version)).fetch_one(&mut *connection).await.map_err(failed())?.get(0);
     let version = version as usize;
     if version > MIGRATIONS.len() {
         return Err(Error::new(
@@ -83,10 +74,7 @@ async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<usize> {
     }
     for (number, sql) in MIGRATIONS.iter().enumerate().skip(version) {
         let sql = in_schema(sql, schema);
-        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
-            .execute(&mut *connection)
-            .await
-            .map_err(failed())?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *connection).await.map_err(failed())?;
         let note = in_schema("INSERT INTO tidelock.migration (version) VALUES ($1)", schema);
         sqlx::query(sqlx::AssertSqlSafe(note))
             .bind(number as i32 + 1)

@@ -48,9 +48,7 @@ struct Shared {
 
 impl fmt::Debug for Postgres {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Postgres")
-            .field("schema", &self.0.schema)
-            .finish_non_exhaustive()
+        out.debug_struct("Postgres").field("schema", &self.0.schema).finish_non_exhaustive()
     }
 }
 
@@ -61,9 +59,7 @@ impl Postgres {
     /// Kind `Config` for settings that cannot be right, `Unavailable` when the server does not answer.
     pub async fn connect(config: PostgresConfig) -> Result<Self> {
         let mut problems = Problems::default();
-        problems.check(!config.url.expose().is_empty(), || {
-            "database url is not set".to_owned()
-        });
+        problems.check(!config.url.expose().is_empty(), || "database url is not set".to_owned());
         config.report(&mut problems);
         problems.into_result()?;
         let options = PgConnectOptions::from_str(config.url.expose()).map_err(|_| {
@@ -94,11 +90,7 @@ impl Postgres {
 
     fn over(pool: PgPool, config: PostgresConfig) -> Result<Self> {
         // Durable commits and an error instead of missing rows, whatever the role's defaults are.
-        let safe = [
-            ("synchronous_commit", "on"),
-            ("row_security", "off"),
-            ("enable_seqscan", "off"),
-        ];
+        let safe = [("synchronous_commit", "on"), ("row_security", "off"), ("enable_seqscan", "off")];
         let options = pool.connect_options().as_ref().clone().options(safe);
         let control = PgPoolOptions::new()
             .max_connections(CONTROL_CONNECTIONS)

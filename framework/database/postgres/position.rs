@@ -29,12 +29,7 @@ pub(super) struct Chunks {
 
 impl Place {
     pub(super) fn origin() -> Self {
-        Self {
-            read: Snapshot::empty(),
-            chunks: None,
-            wal: 0,
-            identity: None,
-        }
+        Self { read: Snapshot::empty(), chunks: None, wal: 0, identity: None }
     }
 
     /// The newest snapshot it speaks of.

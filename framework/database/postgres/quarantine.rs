@@ -42,10 +42,7 @@ impl Postgres {
             "SELECT entry, message_id, topic, key, reason, release_asked, origin = 'output' FROM tidelock.quarantine \
              WHERE state <> 'proposed' ORDER BY entry LIMIT $1",
         );
-        let rows = sqlx::query(list)
-            .bind(i64::from(limit))
-            .fetch_all(self.pool())
-            .await;
+        let rows = sqlx::query(list).bind(i64::from(limit)).fetch_all(self.pool()).await;
         let rows = rows.map_err(failed("read the quarantine"))?;
         Ok(rows
             .iter()
@@ -73,25 +70,15 @@ impl Postgres {
              AND (q.entry = asked.entry OR q.topic = asked.topic AND q.key = asked.key)",
         );
         let done = sqlx::query(ask).bind(Uuid::from(id)).execute(self.pool()).await;
-        match done
-            .map_err(failed("release from the quarantine"))?
-            .rows_affected()
-        {
-            0 => Err(Error::new(
-                Kind::Config,
-                format!("message {id} is not in the quarantine"),
-            )),
+        match done.map_err(failed("release from the quarantine"))?.rows_affected() {
+            0 => Err(Error::new(Kind::Config, format!("message {id} is not in the quarantine"))),
             count => Ok(count),
         }
     }
 
     pub(super) async fn settle_attempts(&self, shard: Shard, attempt: Option<Uuid>) -> Result<()> {
         let filter = shard_filter(shard);
-        let mut transaction = self
-            .control()
-            .begin()
-            .await
-            .map_err(failed("settle the quarantine"))?;
+        let mut transaction = self.control().begin().await.map_err(failed("settle the quarantine"))?;
         for statement in [
             format!("DELETE FROM tidelock.quarantine WHERE state = 'releasing' AND attempt = $1{filter}"),
             format!(
@@ -109,20 +96,12 @@ impl Postgres {
                 .await
                 .map_err(failed("settle the quarantine"))?;
         }
-        transaction
-            .commit()
-            .await
-            .map_err(failed("settle the quarantine"))
+        transaction.commit().await.map_err(failed("settle the quarantine"))
     }
 
     pub(super) async fn propose_entries(&self, attempt: Uuid, refused: &[Quarantined]) -> Result<()> {
-        let mut connection = self
-            .control()
-            .acquire()
-            .await
-            .map_err(failed("write to the quarantine"))?;
-        self.insert(&mut connection, "outbox", "proposed", Some(attempt), refused)
-            .await
+        let mut connection = self.control().acquire().await.map_err(failed("write to the quarantine"))?;
+        self.insert(&mut connection, "outbox", "proposed", Some(attempt), refused).await
     }
 
     async fn insert(
@@ -144,25 +123,10 @@ impl Postgres {
             .bind(origin)
             .bind(state)
             .bind(attempt)
-            .bind(
-                messages
-                    .iter()
-                    .map(|each| Uuid::from(each.id))
-                    .collect::<Vec<_>>(),
-            )
+            .bind(messages.iter().map(|each| Uuid::from(each.id)).collect::<Vec<_>>())
             .bind(column(|each| each.topic.to_string()))
-            .bind(
-                messages
-                    .iter()
-                    .map(|each| each.key.as_ref().map(|key| key.to_vec()))
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                messages
-                    .iter()
-                    .map(|each| each.record.to_vec())
-                    .collect::<Vec<_>>(),
-            )
+            .bind(messages.iter().map(|each| each.key.as_ref().map(|key| key.to_vec())).collect::<Vec<_>>())
+            .bind(messages.iter().map(|each| each.record.to_vec()).collect::<Vec<_>>())
             .bind(column(|each| each.reason.clone()))
             .execute(connection)
             .await
@@ -176,10 +140,8 @@ impl Postgres {
              FROM tidelock.quarantine WHERE state <> 'proposed'{} GROUP BY topic, key",
             shard_filter(shard)
         ));
-        let rows = sqlx::query(held)
-            .fetch_all(self.control())
-            .await
-            .map_err(failed("read the quarantine"))?;
+        let rows =
+            sqlx::query(held).fetch_all(self.control()).await.map_err(failed("read the quarantine"))?;
         let asked = rows.iter().any(|row| row.get(2));
         // An output that a processor emitted holds nothing back: the outbox does not know its key.
         let holding = rows.iter().filter(|row| row.get(3));
@@ -205,11 +167,7 @@ impl Postgres {
              SELECT * FROM taken ORDER BY entry",
             filter = shard_filter(shard)
         ));
-        let rows = sqlx::query(take)
-            .bind(attempt)
-            .bind(limit as i64)
-            .fetch_all(self.control())
-            .await;
+        let rows = sqlx::query(take).bind(attempt).bind(limit as i64).fetch_all(self.control()).await;
         let rows = rows.map_err(failed("release from the quarantine"))?;
         Ok(rows
             .iter()
@@ -271,16 +229,12 @@ impl Postgres {
         if updated.rows_affected() != 1 {
             return Ok(false);
         }
-        self.insert(&mut transaction, "output", "held", None, refused)
-            .await?;
+        self.insert(&mut transaction, "output", "held", None, refused).await?;
         transaction.commit().await.map_err(failed(what))?;
         Ok(true)
     }
 }
 
 fn held_key(row: &PgRow) -> Option<HeldKey> {
-    Some(HeldKey {
-        topic: row.get::<String, _>(0).into(),
-        key: row.get::<Option<Vec<u8>>, _>(1)?.into(),
-    })
+    Some(HeldKey { topic: row.get::<String, _>(0).into(), key: row.get::<Option<Vec<u8>>, _>(1)?.into() })
 }

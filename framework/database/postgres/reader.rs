@@ -60,12 +60,8 @@ impl Statements {
         let late = "xid = ANY ((SELECT $1::text[]::xid8[])::xid8[])";
         let sql = |text: String| in_schema(&text, schema);
         Self {
-            new: sql(format!(
-                "SELECT {columns} FROM tidelock.outbox WHERE {new}{shard} LIMIT $3"
-            )),
-            late: sql(format!(
-                "SELECT {columns} FROM tidelock.outbox WHERE {late}{shard} LIMIT $2"
-            )),
+            new: sql(format!("SELECT {columns} FROM tidelock.outbox WHERE {new}{shard} LIMIT $3")),
+            late: sql(format!("SELECT {columns} FROM tidelock.outbox WHERE {late}{shard} LIMIT $2")),
             first: sql(format!(
                 "SELECT least((SELECT min(seq) FROM tidelock.outbox WHERE {new}{shard}), \
                  (SELECT min(seq) FROM tidelock.outbox WHERE {}{shard})) - 1",
@@ -119,10 +115,7 @@ impl PostgresReader {
             .get(0);
         let statements = Statements::of(schema, shard);
         let texts = HashMap::new();
-        let place = Place {
-            identity: Some(identity.clone()),
-            ..place
-        };
+        let place = Place { identity: Some(identity.clone()), ..place };
         Ok(Self {
             connection,
             statements,
@@ -138,15 +131,11 @@ impl PostgresReader {
 
     /// Takes a new snapshot and the rows visible in it and not in the last one. `None`: there are none.
     async fn difference(&mut self, limit: usize) -> Result<Option<Batch<Published>>> {
-        let row = sqlx::query(TICK)
-            .fetch_one(&mut self.connection)
-            .await
-            .map_err(failed("read the outbox"))?;
+        let row =
+            sqlx::query(TICK).fetch_one(&mut self.connection).await.map_err(failed("read the outbox"))?;
         let now: Snapshot = row.get::<String, _>(0).parse()?;
         let (wal, flushed): (i64, bool) = (row.get(1), row.get(2));
-        self.identity
-            .on_timeline(timeline(row.get(3))?)
-            .require(&self.identity)?;
+        self.identity.on_timeline(timeline(row.get(3))?).require(&self.identity)?;
         if now == self.place.read {
             return Ok(None);
         }
@@ -162,9 +151,8 @@ impl PostgresReader {
             .bind(limit_and_one);
         let (mut rows, mut cut) = fetch(&mut self.connection, &mut self.texts, new).await?;
         if !ended.is_empty() && !cut {
-            let late = sqlx::query(AssertSqlSafe(self.statements.late.clone()))
-                .bind(&ended)
-                .bind(limit_and_one);
+            let late =
+                sqlx::query(AssertSqlSafe(self.statements.late.clone())).bind(&ended).bind(limit_and_one);
             let (late, cut_late) = fetch(&mut self.connection, &mut self.texts, late).await?;
             rows.extend(late);
             cut = cut_late;
@@ -183,11 +171,8 @@ impl PostgresReader {
                 .bind(&xmax)
                 .bind(&until)
                 .bind(&ended);
-            let first: Option<i64> = first
-                .fetch_one(&mut self.connection)
-                .await
-                .map_err(failed("read the outbox"))?
-                .get(0);
+            let first: Option<i64> =
+                first.fetch_one(&mut self.connection).await.map_err(failed("read the outbox"))?.get(0);
             self.place.chunks = first.map(|last| Chunks { until: now, last });
             drop(rows);
             return self.chunk(limit).await;
@@ -210,10 +195,7 @@ impl PostgresReader {
             .bind(&until_text)
             .bind(limit as i64);
         let (rows, cut) = fetch(&mut self.connection, &mut self.texts, chunk).await?;
-        let bounds = rows
-            .first()
-            .zip(rows.last())
-            .map(|(first, last)| (first.seq, last.seq));
+        let bounds = rows.first().zip(rows.last()).map(|(first, last)| (first.seq, last.seq));
         if rows.len() < limit && !cut {
             self.place.read = until;
             self.place.chunks = None;
@@ -223,12 +205,7 @@ impl PostgresReader {
         let Some((first, last)) = bounds else {
             return Ok(None);
         };
-        let published = Published::Range {
-            first,
-            last,
-            snapshot: until_text,
-            shard: self.shard,
-        };
+        let published = Published::Range { first, last, snapshot: until_text, shard: self.shard };
         self.batch(rows, published).map(Some)
     }
 
@@ -236,11 +213,7 @@ impl PostgresReader {
         let bytes: usize = rows.iter().map(size).sum();
         let fitting = (MAX_BYTES / (bytes / rows.len()).max(1)).max(1);
         self.rows = self.rows.saturating_mul(4).min(fitting);
-        Ok(Batch {
-            rows,
-            position: self.place.encode()?,
-            published,
-        })
+        Ok(Batch { rows, position: self.place.encode()?, published })
     }
 }
 
@@ -268,11 +241,8 @@ impl Reader for PostgresReader {
         let until = Instant::now() + FLUSH_PATIENCE;
         let what = "wait for the database's flush";
         while !self.standby {
-            let flushed = sqlx::query(FLUSHED)
-                .bind(wal)
-                .fetch_one(&mut self.connection)
-                .await
-                .map_err(failed(what))?;
+            let flushed =
+                sqlx::query(FLUSHED).bind(wal).fetch_one(&mut self.connection).await.map_err(failed(what))?;
             if flushed.get(0) {
                 self.unflushed = None;
                 return Ok(());
@@ -282,10 +252,7 @@ impl Reader for PostgresReader {
             }
             tokio::time::sleep(Duration::from_micros(500)).await;
         }
-        sqlx::query(BARRIER)
-            .execute(&mut self.connection)
-            .await
-            .map_err(failed(what))?;
+        sqlx::query(BARRIER).execute(&mut self.connection).await.map_err(failed(what))?;
         self.unflushed = None;
         Ok(())
     }
@@ -336,10 +303,7 @@ fn decode(row: &PgRow, texts: &mut HashMap<String, Arc<str>>) -> Result<OutboxRo
         if texts.len() > 1_000 {
             texts.clear();
         }
-        texts
-            .entry(text.to_owned())
-            .or_insert_with(|| text.into())
-            .clone()
+        texts.entry(text.to_owned()).or_insert_with(|| text.into()).clone()
     };
     let topic = shared(row.try_get(2)?);
     let event_type = row.try_get::<Option<&str>, _>(5)?.map(&mut shared);
@@ -356,9 +320,7 @@ fn decode(row: &PgRow, texts: &mut HashMap<String, Arc<str>>) -> Result<OutboxRo
         key: row.try_get::<Option<Vec<u8>>, _>(3)?.map(Into::into),
         payload: row.try_get::<Option<Vec<u8>>, _>(4)?.map(Into::into),
         event_type,
-        headers: row
-            .try_get::<Option<Json<Map<String, Value>>>, _>(6)?
-            .map(|Json(headers)| headers),
+        headers: row.try_get::<Option<Json<Map<String, Value>>>, _>(6)?.map(|Json(headers)| headers),
         time_us: i64::from_be_bytes(since_2000) + EPOCH_2000_US,
     })
 }

@@ -18,21 +18,13 @@ pub(super) struct Snapshot {
 impl Snapshot {
     /// Nothing had ended: every row is new.
     pub(super) fn empty() -> Self {
-        Self {
-            xmin: 1,
-            xmax: 1,
-            running: Vec::new(),
-        }
+        Self { xmin: 1, xmax: 1, running: Vec::new() }
     }
 
     /// What was running here and has ended in `later`: the transactions whose rows come late.
     pub(super) fn ended_since(&self, later: &Self) -> Vec<String> {
         let running = |xid: &u64| later.running.binary_search(xid).is_ok() || *xid >= later.xmax;
-        self.running
-            .iter()
-            .filter(|xid| !running(xid))
-            .map(u64::to_string)
-            .collect()
+        self.running.iter().filter(|xid| !running(xid)).map(u64::to_string).collect()
     }
 }
 
@@ -57,10 +49,7 @@ impl FromStr for Snapshot {
             let list = parts.next()?;
             let mut running: Vec<u64> = match list {
                 "" => Vec::new(),
-                list => list
-                    .split(',')
-                    .map(|xid| xid.parse().ok())
-                    .collect::<Option<_>>()?,
+                list => list.split(',').map(|xid| xid.parse().ok()).collect::<Option<_>>()?,
             };
             running.sort_unstable();
             Some(Self { xmin, xmax, running })
@@ -80,17 +69,9 @@ struct Packed {
 impl Serialize for Snapshot {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut last = self.xmin;
-        let steps = self
-            .running
-            .iter()
-            .map(|xid| xid.wrapping_sub(std::mem::replace(&mut last, *xid)))
-            .collect();
-        Packed {
-            xmin: self.xmin,
-            width: self.xmax.wrapping_sub(self.xmin),
-            steps,
-        }
-        .serialize(serializer)
+        let steps =
+            self.running.iter().map(|xid| xid.wrapping_sub(std::mem::replace(&mut last, *xid))).collect();
+        Packed { xmin: self.xmin, width: self.xmax.wrapping_sub(self.xmin), steps }.serialize(serializer)
     }
 }
 
@@ -103,11 +84,7 @@ impl<'de> Deserialize<'de> for Snapshot {
             last
         };
         let running = packed.steps.into_iter().map(step).collect();
-        Ok(Self {
-            xmin: packed.xmin,
-            xmax: packed.xmin.wrapping_add(packed.width),
-            running,
-        })
+        Ok(Self { xmin: packed.xmin, xmax: packed.xmin.wrapping_add(packed.width), running })
     }
 }
 
@@ -117,23 +94,14 @@ mod tests {
 
     #[test]
     fn text_and_stored_form_survive() {
-        for text in [
-            "1:1:",
-            "942:942:",
-            "712470:712473:712470,712472",
-            "5:18446744073709551615:5,6,900",
-        ] {
+        for text in ["1:1:", "942:942:", "712470:712473:712470,712472", "5:18446744073709551615:5,6,900"] {
             let snapshot: Snapshot = text.parse().unwrap();
             assert_eq!(snapshot.to_string(), text);
             let stored = postcard::to_allocvec(&snapshot).unwrap();
             assert_eq!(postcard::from_bytes::<Snapshot>(&stored).unwrap(), snapshot);
         }
         for text in ["", "1:2", "a:b:", "1:2:x"] {
-            assert_eq!(
-                text.parse::<Snapshot>().unwrap_err().kind(),
-                Kind::Corrupt,
-                "{text:?}"
-            );
+            assert_eq!(text.parse::<Snapshot>().unwrap_err().kind(), Kind::Corrupt, "{text:?}");
         }
     }
 

@@ -60,10 +60,7 @@ impl Source for Postgres {
             "WITH fixed AS (INSERT INTO tidelock.relay (shards) VALUES ($1) ON CONFLICT DO NOTHING RETURNING shards) \
              SELECT shards FROM fixed UNION ALL SELECT shards FROM tidelock.relay LIMIT 1",
         );
-        let row = sqlx::query(fix)
-            .bind(count as i32)
-            .fetch_optional(self.control())
-            .await;
+        let row = sqlx::query(fix).bind(count as i32).fetch_optional(self.control()).await;
         let fixed: i32 = match row.map_err(failed("read the number of shards"))? {
             Some(row) => row.get(0),
             // Another instance inserted the row after this statement's snapshot.
@@ -82,10 +79,7 @@ impl Source for Postgres {
 
     async fn started(&self, shard: Shard) -> Result<bool> {
         let started = self.sql("SELECT EXISTS (SELECT FROM tidelock.relay_shard WHERE shard = $1)");
-        let row = sqlx::query(started)
-            .bind(shard.index as i32)
-            .fetch_one(self.control())
-            .await;
+        let row = sqlx::query(started).bind(shard.index as i32).fetch_one(self.control()).await;
         Ok(row.map_err(failed("read the state of the shard"))?.get(0))
     }
 
@@ -106,9 +100,8 @@ impl Source for Postgres {
     async fn reader(&self, shard: Shard, position: &[u8]) -> Result<PostgresReader> {
         let place = Place::decode(position)?;
         let options = self.control().connect_options();
-        let mut connection = PgConnection::connect_with(&options)
-            .await
-            .map_err(failed("connect the reader of the outbox"))?;
+        let mut connection =
+            PgConnection::connect_with(&options).await.map_err(failed("connect the reader of the outbox"))?;
         let identity = Identity::read(&mut connection).await?;
         if let Some(expected) = &place.identity {
             identity.require(expected)?;
@@ -124,23 +117,13 @@ impl Source for Postgres {
                 let delete = self.sql("DELETE FROM tidelock.outbox WHERE seq = ANY ($1)");
                 sqlx::query(delete).bind(rows).execute(self.control()).await
             }
-            Published::Range {
-                first,
-                last,
-                snapshot,
-                shard,
-            } => {
+            Published::Range { first, last, snapshot, shard } => {
                 let delete = self.sql(&format!(
                     "DELETE FROM tidelock.outbox WHERE seq BETWEEN $1 AND $2 \
                      AND pg_visible_in_snapshot(xid, (SELECT $3::text::pg_snapshot)){}",
                     shard_filter(shard)
                 ));
-                sqlx::query(delete)
-                    .bind(first)
-                    .bind(last)
-                    .bind(snapshot)
-                    .execute(self.control())
-                    .await
+                sqlx::query(delete).bind(first).bind(last).bind(snapshot).execute(self.control()).await
             }
         };
         Ok(done.map_err(failed("delete published rows"))?.rows_affected())
@@ -196,16 +179,11 @@ async fn sweep_on(
 ) -> Result<()> {
     let snapshot = snapshot.to_string();
     loop {
-        let mut query = sqlx::query(AssertSqlSafe(statement.to_owned()))
-            .bind(&snapshot)
-            .bind(SWEEP_STEP);
+        let mut query = sqlx::query(AssertSqlSafe(statement.to_owned())).bind(&snapshot).bind(SWEEP_STEP);
         if let Some(last) = last {
             query = query.bind(last);
         }
-        let swept = query
-            .execute(&mut *connection)
-            .await
-            .map_err(failed("delete published rows"))?;
+        let swept = query.execute(&mut *connection).await.map_err(failed("delete published rows"))?;
         if swept.rows_affected() < SWEEP_STEP as u64 {
             return Ok(());
         }

@@ -54,10 +54,7 @@ impl Database for Postgres {
             .fetch_one(self.control())
             .await
             .map_err(failed("record the first start"))?;
-        Ok(FirstStart {
-            partitions: row.get(0),
-            fenced: row.get(1),
-        })
+        Ok(FirstStart { partitions: row.get(0), fenced: row.get(1) })
     }
 
     async fn insert_fence(&self, key: &FenceKey, next_offset: i64, owner: &str) -> Result<()> {

@@ -38,27 +38,15 @@ impl PostgresUnit {
             .begin_with(begin)
             .await
             .map_err(fault::failed("begin a transaction for handlers"))?;
-        Ok(Self {
-            database: database.clone(),
-            transaction,
-            mark,
-            advanced: false,
-        })
+        Ok(Self { database: database.clone(), transaction, mark, advanced: false })
     }
 
     /// Whether the handlers' transaction is still the one that was begun.
     async fn is_intact(&mut self) -> Result<bool> {
         let mark = self.mark.clone();
-        let intact = self
-            .database
-            .sql("SELECT coalesce(current_setting('tidelock.unit', true) = $1, false)");
-        let row = sqlx::query(intact)
-            .bind(mark)
-            .fetch_one(&mut *self.transaction)
-            .await;
-        Ok(row
-            .map_err(fault::failed("look at the handlers' transaction"))?
-            .get(0))
+        let intact = self.database.sql("SELECT coalesce(current_setting('tidelock.unit', true) = $1, false)");
+        let row = sqlx::query(intact).bind(mark).fetch_one(&mut *self.transaction).await;
+        Ok(row.map_err(fault::failed("look at the handlers' transaction"))?.get(0))
     }
 }
 
@@ -85,19 +73,11 @@ impl Unit for PostgresUnit {
             .await
             .map_err(fault::failed("enter message ids into the inbox"))?;
         let new: HashSet<Uuid> = new.iter().map(|row| row.get(0)).collect();
-        Ok(ids
-            .into_iter()
-            .filter(|id| !new.contains(id))
-            .map(MessageId::from)
-            .collect())
+        Ok(ids.into_iter().filter(|id| !new.contains(id)).map(MessageId::from).collect())
     }
 
     async fn advance(&mut self, advance: Advance<'_>) -> Result<bool> {
-        let compare = if left_out(Variant::NoCompare) {
-            ""
-        } else {
-            " AND next_offset = $4"
-        };
+        let compare = if left_out(Variant::NoCompare) { "" } else { " AND next_offset = $4" };
         let update = self.database.sql(&format!(
             "UPDATE tidelock.fence SET next_offset = $5, pending_from = $4, pending = $6, owner = $7, updated_at = now() \
              WHERE \"group\" = $1 AND topic = $2 AND partition = $3{compare} \
@@ -139,11 +119,9 @@ impl Unit for PostgresUnit {
         match self.transaction.commit().await {
             Ok(()) => Commit::Committed,
             Err(error) if fault::answered(&error) => Commit::Aborted(fault::failed("commit")(error)),
-            Err(error) => Commit::Unknown(Error::caused(
-                Kind::Unknown,
-                "the answer to COMMIT was lost",
-                error,
-            )),
+            Err(error) => {
+                Commit::Unknown(Error::caused(Kind::Unknown, "the answer to COMMIT was lost", error))
+            }
         }
     }
 

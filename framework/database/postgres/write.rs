@@ -41,42 +41,12 @@ impl Postgres {
              AS t (id, topic, key, payload, type, headers, n) ORDER BY n",
         );
         sqlx::query(insert)
-            .bind(
-                messages
-                    .iter()
-                    .map(|each| Uuid::from(each.id))
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                messages
-                    .iter()
-                    .map(|each| each.topic.as_ref())
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                messages
-                    .iter()
-                    .map(|each| each.key.as_bytes())
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                messages
-                    .iter()
-                    .map(|each| each.payload.as_deref())
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                messages
-                    .iter()
-                    .map(|each| each.event_type.as_deref())
-                    .collect::<Vec<_>>(),
-            )
-            .bind(
-                messages
-                    .iter()
-                    .map(|each| each.headers.as_ref().map(Json))
-                    .collect::<Vec<_>>(),
-            )
+            .bind(messages.iter().map(|each| Uuid::from(each.id)).collect::<Vec<_>>())
+            .bind(messages.iter().map(|each| each.topic.as_ref()).collect::<Vec<_>>())
+            .bind(messages.iter().map(|each| each.key.as_bytes()).collect::<Vec<_>>())
+            .bind(messages.iter().map(|each| each.payload.as_deref()).collect::<Vec<_>>())
+            .bind(messages.iter().map(|each| each.event_type.as_deref()).collect::<Vec<_>>())
+            .bind(messages.iter().map(|each| each.headers.as_ref().map(Json)).collect::<Vec<_>>())
             .execute(connection)
             .await
             .map_err(failed("enqueue messages"))?;

@@ -22,11 +22,7 @@ impl Kafka {
         let brokers = self
             .blocking(|kafka| {
                 let metadata = kafka.metadata(None)?;
-                Ok(metadata
-                    .brokers()
-                    .iter()
-                    .map(|broker| broker.id())
-                    .collect::<Vec<_>>())
+                Ok(metadata.brokers().iter().map(|broker| broker.id()).collect::<Vec<_>>())
             })
             .await?;
         if brokers.is_empty() {
@@ -55,9 +51,9 @@ impl Kafka {
         match value(settings, VERIFICATION) {
             Some("true") => {}
             Some(other) => problems.add(format!("{broker} has {VERIFICATION}={other}, expected true")),
-            None => problems.add(format!(
-                "{broker} does not know {VERIFICATION}: it must be Kafka 3.6 or later"
-            )),
+            None => {
+                problems.add(format!("{broker} does not know {VERIFICATION}: it must be Kafka 3.6 or later"))
+            }
         }
         let mut limit = |setting: &str, ours: &str, value_of_ours: Duration, upper: bool| {
             let limit = value(settings, setting).and_then(|text| text.parse::<u64>().ok());
@@ -70,24 +66,9 @@ impl Kafka {
             }
         };
         let config = &self.config;
-        limit(
-            "transaction.max.timeout.ms",
-            "transaction_timeout",
-            config.transaction_timeout,
-            true,
-        );
-        limit(
-            "group.max.session.timeout.ms",
-            "session_timeout",
-            config.session_timeout,
-            true,
-        );
-        limit(
-            "group.min.session.timeout.ms",
-            "session_timeout",
-            config.session_timeout,
-            false,
-        );
+        limit("transaction.max.timeout.ms", "transaction_timeout", config.transaction_timeout, true);
+        limit("group.max.session.timeout.ms", "session_timeout", config.session_timeout, true);
+        limit("group.min.session.timeout.ms", "session_timeout", config.session_timeout, false);
     }
 
     /// The settings of a broker or a topic; `None` when there is no such topic or we may not see them: rdkafka hides
@@ -104,33 +85,26 @@ impl Kafka {
             .map_err(|error| fault::failed(format!("settings of {what}"), error))?;
         match answer.into_iter().next() {
             Some(Ok(settings)) => Ok(Some(settings).filter(|settings| !settings.entries.is_empty())),
-            Some(Err(code)) => Err(Error::caused(
-                fault::kind_of(code),
-                format!("settings of {what}"),
-                code.to_string(),
-            )),
+            Some(Err(code)) => {
+                Err(Error::caused(fault::kind_of(code), format!("settings of {what}"), code.to_string()))
+            }
             None => Ok(None),
         }
     }
 
     pub(super) fn options(&self) -> AdminOptions {
         let timeout = Some(Timeout::After(self.config.query_timeout));
-        AdminOptions::new()
-            .request_timeout(timeout)
-            .operation_timeout(timeout)
+        AdminOptions::new().request_timeout(timeout).operation_timeout(timeout)
     }
 
     pub(super) fn metadata(&self, topic: Option<&str>) -> Result<Metadata> {
-        self.admin
-            .inner()
-            .fetch_metadata(topic, self.config.query_timeout)
-            .map_err(|error| {
-                let what = match topic {
-                    Some(topic) => format!("topic {topic:?}"),
-                    None => format!("brokers at {:?}", self.config.brokers),
-                };
-                fault::failed(what, error)
-            })
+        self.admin.inner().fetch_metadata(topic, self.config.query_timeout).map_err(|error| {
+            let what = match topic {
+                Some(topic) => format!("topic {topic:?}"),
+                None => format!("brokers at {:?}", self.config.brokers),
+            };
+            fault::failed(what, error)
+        })
     }
 }
 
@@ -146,11 +120,8 @@ mod tests {
     use crate::log::kafka::KafkaConfig;
 
     fn refusal(settings: &[(&str, &str)]) -> String {
-        let kafka = Kafka::new(KafkaConfig {
-            brokers: "127.0.0.1:1".to_owned(),
-            ..KafkaConfig::default()
-        })
-        .expect("settings are fine");
+        let kafka = Kafka::new(KafkaConfig { brokers: "127.0.0.1:1".to_owned(), ..KafkaConfig::default() })
+            .expect("settings are fine");
         let entries = settings
             .iter()
             .map(|(name, value)| ConfigEntry {
@@ -162,15 +133,10 @@ mod tests {
                 is_sensitive: false,
             })
             .collect();
-        let settings = ConfigResource {
-            specifier: OwnedResourceSpecifier::Broker(1),
-            entries,
-        };
+        let settings = ConfigResource { specifier: OwnedResourceSpecifier::Broker(1), entries };
         let mut problems = Problems::default();
         kafka.check_broker("broker 1", &settings, &mut problems);
-        problems
-            .into_result()
-            .map_or_else(|error| error.to_string(), |()| String::new())
+        problems.into_result().map_or_else(|error| error.to_string(), |()| String::new())
     }
 
     #[test]

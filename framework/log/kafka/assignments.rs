@@ -39,16 +39,9 @@ impl Held {
     pub(super) fn assign(&mut self, topic: &str, partition: i32) -> Assignment {
         let topic: Arc<str> = topic.into();
         let epoch = EPOCH.fetch_add(1, Ordering::Relaxed);
-        let held = Partition {
-            epoch,
-            started: false,
-        };
+        let held = Partition { epoch, started: false };
         self.0.insert((Arc::clone(&topic), partition), held);
-        Assignment {
-            topic,
-            partition,
-            epoch,
-        }
+        Assignment { topic, partition, epoch }
     }
 
     /// Those of `partitions` that are held, as they are held.
@@ -56,11 +49,7 @@ impl Held {
         partitions
             .filter_map(|(topic, partition)| {
                 let ((topic, _), held) = self.0.get_key_value(&(Arc::from(topic), partition))?;
-                Some(Assignment {
-                    topic: Arc::clone(topic),
-                    partition,
-                    epoch: held.epoch,
-                })
+                Some(Assignment { topic: Arc::clone(topic), partition, epoch: held.epoch })
             })
             .collect()
     }
@@ -115,10 +104,7 @@ impl Held {
 pub(super) fn unassigned(assignment: &Assignment) -> Error {
     Error::new(
         Kind::Unassigned,
-        format!(
-            "{assignment} is no longer held under assignment {}",
-            assignment.epoch
-        ),
+        format!("{assignment} is no longer held under assignment {}", assignment.epoch),
     )
 }
 

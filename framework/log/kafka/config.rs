@@ -131,15 +131,10 @@ impl KafkaConfig {
     }
 
     pub(crate) fn report(&self, problems: &mut Problems) {
-        problems.check(!self.brokers.trim().is_empty(), || {
-            "kafka brokers are not set".to_owned()
-        });
+        problems.check(!self.brokers.trim().is_empty(), || "kafka brokers are not set".to_owned());
         let mut positive = |name: &str, value: Option<i32>| {
             problems.check(value.is_none_or(|value| value > 0), || {
-                format!(
-                    "kafka {name} is {}, expected 1 or more",
-                    value.unwrap_or_default()
-                )
+                format!("kafka {name} is {}, expected 1 or more", value.unwrap_or_default())
             });
         };
         positive("topic_partitions", Some(self.topic_partitions));
@@ -152,16 +147,10 @@ impl KafkaConfig {
         }
         self.report_times(problems);
         problems.check((1_000..=LARGEST_MESSAGE).contains(&self.max_message_size), || {
-            format!(
-                "kafka max_message_size is {}, expected 1000 to {LARGEST_MESSAGE}",
-                self.max_message_size
-            )
+            format!("kafka max_message_size is {}, expected 1000 to {LARGEST_MESSAGE}", self.max_message_size)
         });
         problems.check((1_024..=1_048_576).contains(&self.fetch_ahead_kib), || {
-            format!(
-                "kafka fetch_ahead_kib is {}, expected 1024 to 1048576",
-                self.fetch_ahead_kib
-            )
+            format!("kafka fetch_ahead_kib is {}, expected 1024 to 1048576", self.fetch_ahead_kib)
         });
         self.options.report(problems);
     }
@@ -175,26 +164,11 @@ impl KafkaConfig {
         let (ms, s) = (Duration::from_millis, Duration::from_secs);
         within("transaction_timeout", self.transaction_timeout, s(1), s(900));
         within("session_timeout", self.session_timeout, s(1), s(1_800));
-        within(
-            "heartbeat_interval",
-            self.heartbeat_interval,
-            ms(100),
-            self.session_timeout / 2,
-        );
-        within(
-            "max_poll_interval",
-            self.max_poll_interval,
-            self.session_timeout,
-            s(3_600),
-        );
+        within("heartbeat_interval", self.heartbeat_interval, ms(100), self.session_timeout / 2);
+        within("max_poll_interval", self.max_poll_interval, self.session_timeout, s(3_600));
         within("socket_timeout", self.socket_timeout, ms(500), s(60));
         within("retry_backoff", self.retry_backoff, ms(50), ms(500));
-        within(
-            "retry_backoff_max",
-            self.retry_backoff_max,
-            self.retry_backoff,
-            s(10),
-        );
+        within("retry_backoff_max", self.retry_backoff_max, self.retry_backoff, s(10));
         within("linger", self.linger, ms(0), ms(100));
         within("call_timeout", self.call_timeout, self.socket_timeout, s(900));
         within("init_timeout", self.init_timeout, self.socket_timeout, s(900));
@@ -258,10 +232,7 @@ impl KafkaConfig {
             .set("fetch.queue.backoff.ms", ms(FETCH_QUEUE_BACKOFF))
             .set("queued.max.messages.kbytes", self.fetch_ahead_kib.to_string())
             .set("fetch.max.bytes", self.max_message_size.max(8 << 20).to_string())
-            .set(
-                "fetch.message.max.bytes",
-                self.max_message_size.max(1 << 20).to_string(),
-            );
+            .set("fetch.message.max.bytes", self.max_message_size.max(1 << 20).to_string());
         config
     }
 
@@ -274,18 +245,12 @@ impl KafkaConfig {
 
     /// From how long on a call of a transaction counts as silently repeated.
     pub(super) fn slow_call(&self) -> Duration {
-        self.retry_backoff
-            .mul_f64(0.8)
-            .min(self.retry_backoff_max)
-            .min(Duration::from_millis(500))
+        self.retry_backoff.mul_f64(0.8).min(self.retry_backoff_max).min(Duration::from_millis(500))
     }
 
     /// The waits between attempts to initialise a producer.
     pub(super) fn init_backoff(&self) -> Backoff {
-        Backoff {
-            first: self.retry_backoff,
-            most: self.retry_backoff_max,
-        }
+        Backoff { first: self.retry_backoff, most: self.retry_backoff_max }
     }
 
     /// How long a rebalance waits for a handback: the half leaves the group time to go on before it expels us.
@@ -315,9 +280,7 @@ mod tests {
             topic_partitions: 0,
             session_timeout: Duration::from_millis(5),
             sasl_password: Some("hunter2".into()),
-            options: Options::default()
-                .with("enable.idempotence", "false")
-                .with("sasl.password", "hunter2"),
+            options: Options::default().with("enable.idempotence", "false").with("sasl.password", "hunter2"),
             ..KafkaConfig::default()
         };
         assert!(!format!("{config:?}").contains("hunter2"));

@@ -54,9 +54,8 @@ impl KafkaConsumer {
             client: OnceLock::new(),
         });
         let failed = |error| fault::failed(format!("consumer of group {:?}", subscription.group), error);
-        let mut client: Client = member(config, subscription)
-            .create_with_context(Context(Arc::clone(&shared)))
-            .map_err(failed)?;
+        let mut client: Client =
+            member(config, subscription).create_with_context(Context(Arc::clone(&shared))).map_err(failed)?;
         let bell = Arc::downgrade(&shared);
         client.set_nonempty_callback(move || {
             if let Some(shared) = bell.upgrade() {
@@ -160,11 +159,7 @@ impl Consumer for KafkaConsumer {
     async fn start(&self, assignment: &Assignment, offset: i64) -> Result<u64> {
         self.shared.assignments.lock().require(assignment)?;
         let (reply, answer) = oneshot::channel();
-        let start = Start {
-            assignment: assignment.clone(),
-            offset,
-            reply,
-        };
+        let start = Start { assignment: assignment.clone(), offset, reply };
         self.shared.bell.ring(|calls| calls.starts.push_back(start));
         let mut closed = self.closed.clone();
         tokio::select! {
@@ -239,9 +234,6 @@ fn committed<C: ConsumerContext>(
     match found.offset() {
         Offset::Offset(offset) => Ok(Some(offset)),
         Offset::Invalid => Ok(None),
-        other => Err(Error::new(
-            Kind::Corrupt,
-            format!("committed offset of {assignment} is {other:?}"),
-        )),
+        other => Err(Error::new(Kind::Corrupt, format!("committed offset of {assignment} is {other:?}"))),
     }
 }

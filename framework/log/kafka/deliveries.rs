@@ -71,10 +71,7 @@ impl Deliveries {
     /// The client itself refused a record.
     pub(super) fn refuse(&self, index: usize, error: &KafkaError) {
         let mut state = self.lock();
-        state.refusals.push(Refusal {
-            index,
-            reason: error.to_string(),
-        });
+        state.refusals.push(Refusal { index, reason: error.to_string() });
         self.finish(&mut state, 1);
     }
 
@@ -84,16 +81,11 @@ impl Deliveries {
             None => {}
             Some(error) if fault::refuses_for_good(error) => {
                 state.refused_batches += usize::from(fault::refuses_the_batch(error));
-                state.refusals.push(Refusal {
-                    index,
-                    reason: error.to_string(),
-                });
+                state.refusals.push(Refusal { index, reason: error.to_string() });
             }
             Some(error) => {
                 let kind = fault::kind(error);
-                state
-                    .failure
-                    .get_or_insert_with(|| Error::new(kind, format!("record {index}: {error}")));
+                state.failure.get_or_insert_with(|| Error::new(kind, format!("record {index}: {error}")));
             }
         }
         self.finish(&mut state, 1);
@@ -115,11 +107,7 @@ impl Deliveries {
         const SLICE: Duration = Duration::from_millis(20);
         let mut state = self.lock();
         state.waiting_thread = true;
-        let mut state = self
-            .progress
-            .wait_timeout(state, SLICE)
-            .unwrap_or_else(PoisonError::into_inner)
-            .0;
+        let mut state = self.progress.wait_timeout(state, SLICE).unwrap_or_else(PoisonError::into_inner).0;
         state.waiting_thread = false;
         Instant::now() < until
     }
@@ -133,10 +121,7 @@ impl Deliveries {
     /// How many are neither acknowledged nor refused, and whether one failed or was refused.
     pub(super) fn outstanding(&self) -> (usize, bool) {
         let state = self.lock();
-        (
-            state.sent - state.done,
-            state.failure.is_some() || !state.refusals.is_empty(),
-        )
+        (state.sent - state.done, state.failure.is_some() || !state.refusals.is_empty())
     }
 
     /// Waits for the next change worth looking at.
@@ -157,11 +142,7 @@ impl Deliveries {
                 "a record of this transaction was not acknowledged",
             ));
         }
-        Settled {
-            refusals,
-            refused_batches: std::mem::take(&mut state.refused_batches),
-            failure,
-        }
+        Settled { refusals, refused_batches: std::mem::take(&mut state.refused_batches), failure }
     }
 }
 
@@ -182,7 +163,6 @@ impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
-        self.0
-            .delivered(index, result.as_ref().err().map(|(error, _)| error));
+        self.0.delivered(index, result.as_ref().err().map(|(error, _)| error));
     }
 }

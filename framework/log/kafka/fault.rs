@@ -9,10 +9,9 @@ pub(super) fn failed(what: impl Into<String>, error: KafkaError) -> Error {
     let kind = kind(&error);
     match error {
         // The text of librdkafka shows the value, which may be a password.
-        KafkaError::ClientConfig(_, _, name, _) => Error::new(
-            kind,
-            format!("{}: option {name} or its value is not accepted", what.into()),
-        ),
+        KafkaError::ClientConfig(_, _, name, _) => {
+            Error::new(kind, format!("{}: option {name} or its value is not accepted", what.into()))
+        }
         error => Error::caused(kind, what, error),
     }
 }
@@ -91,10 +90,7 @@ fn is_refusal(code: Code) -> bool {
 
 /// Whether brokers may have refused the batch for what travelled along.
 pub(super) fn refuses_the_batch(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge)
-    )
+    matches!(error.rdkafka_error_code(), Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge))
 }
 
 #[cfg(test)]
@@ -114,8 +110,6 @@ mod tests {
         ] {
             assert!(!is_refusal(code), "{code:?}");
         }
-        assert!(refuses_for_good(&KafkaError::MessageProduction(
-            Code::UnknownTopic
-        )));
+        assert!(refuses_for_good(&KafkaError::MessageProduction(Code::UnknownTopic)));
     }
 }

@@ -108,13 +108,10 @@ impl Kafka {
         let what = || format!("last record of {topic}[{partition}] between {from} and {end}");
         let failed = |error| fault::failed(what(), error);
         let mut config = self.config.reader(&self.reader_group(), true);
-        config
-            .set("enable.partition.eof", "true")
-            .set("statistics.interval.ms", STATISTICS);
+        config.set("enable.partition.eof", "true").set("statistics.interval.ms", STATISTICS);
         let reader: BaseConsumer<Fetched> = config.create_with_context(Fetched::default()).map_err(failed)?;
         let mut list = TopicPartitionList::with_capacity(1);
-        list.add_partition_offset(topic, partition, Offset::Offset(from))
-            .map_err(failed)?;
+        list.add_partition_offset(topic, partition, Offset::Offset(from)).map_err(failed)?;
         reader.assign(&list).map_err(failed)?;
         let mut last = None;
         let mut at_end = false;
@@ -126,9 +123,8 @@ impl Kafka {
                 Some(Err(error)) => tracing::debug!(target: "tidelock::kafka", %error, "last record"),
                 None => {
                     let position = reader.position().map_err(failed)?;
-                    let position = position
-                        .find_partition(topic, partition)
-                        .and_then(|found| found.offset().to_raw());
+                    let position =
+                        position.find_partition(topic, partition).and_then(|found| found.offset().to_raw());
                     let fetched = reader.context().0.load(Ordering::Acquire);
                     if position.is_some_and(|position| position >= end) || (at_end && fetched >= end) {
                         return Ok(last);

@@ -58,11 +58,7 @@ impl Kafka {
             .admin()
             .create_with_context(Quiet)
             .map_err(|error| fault::failed("kafka client", error))?;
-        Ok(Self {
-            config: Arc::new(config),
-            admin: Arc::new(admin),
-            singles: Singles::default(),
-        })
+        Ok(Self { config: Arc::new(config), admin: Arc::new(admin), singles: Singles::default() })
     }
 
     /// Runs what blocks where it may.
@@ -88,9 +84,7 @@ impl Log for Kafka {
     }
 
     async fn producer(&self, transactional_id: &str) -> Result<Box<dyn Producer>> {
-        Ok(Box::new(
-            KafkaProducer::start(&self.config, transactional_id, &self.singles).await?,
-        ))
+        Ok(Box::new(KafkaProducer::start(&self.config, transactional_id, &self.singles).await?))
     }
 
     async fn consumer(&self, subscription: &Subscription) -> Result<(Arc<dyn Consumer>, ConsumerEvents)> {
@@ -104,13 +98,11 @@ impl Log for Kafka {
 
     async fn last_record(&self, topic: &str, partition: i32) -> Result<Option<Received>> {
         let topic: Arc<str> = topic.into();
-        self.blocking(move |kafka| kafka.read_last(&topic, partition))
-            .await
+        self.blocking(move |kafka| kafka.read_last(&topic, partition)).await
     }
 
     async fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds> {
         let topic = topic.to_owned();
-        self.blocking(move |kafka| kafka.ask_bounds(&topic, partition, kafka.config.query_timeout))
-            .await
+        self.blocking(move |kafka| kafka.ask_bounds(&topic, partition, kafka.config.query_timeout)).await
     }
 }

@@ -107,9 +107,7 @@ mod tests {
         let options = Options::from_setting("security.protocol=SASL_SSL; sasl.mechanisms=PLAIN;");
         assert_eq!(
             options,
-            Ok(Options::default()
-                .with("security.protocol", "SASL_SSL")
-                .with("sasl.mechanisms", "PLAIN"))
+            Ok(Options::default().with("security.protocol", "SASL_SSL").with("sasl.mechanisms", "PLAIN"))
         );
         assert!(Options::from_setting("x").is_err());
     }

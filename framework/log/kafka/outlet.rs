@@ -21,10 +21,7 @@ pub(super) struct Outlet {
 
 impl Outlet {
     pub(super) fn new(sender: UnboundedSender<ConsumerEvent>) -> Self {
-        Self {
-            sender: Mutex::new(Some(sender)),
-            load: Arc::default(),
-        }
+        Self { sender: Mutex::new(Some(sender)), load: Arc::default() }
     }
 
     /// An event that nobody will read is dropped, and with it the handback that a rebalance waits for.

@@ -89,8 +89,7 @@ impl Loop {
                 self.ready.extend(self.flows.keys());
             }
             let until = Instant::now() + self.start_timeout;
-            self.starts
-                .extend(calls.starts.into_iter().map(|start| (start, until)));
+            self.starts.extend(calls.starts.into_iter().map(|start| (start, until)));
             self.poll_group();
             {
                 let held = self.shared.assignments.lock();
@@ -141,11 +140,7 @@ impl Loop {
 
     fn trouble(&mut self, error: &KafkaError) {
         if let KafkaError::MessageConsumptionFatal(code) = error {
-            self.die(Error::caused(
-                fault::kind_of(*code),
-                "consumer cannot go on",
-                error.clone(),
-            ));
+            self.die(Error::caused(fault::kind_of(*code), "consumer cannot go on", error.clone()));
         } else if fault::kind(error) == Kind::Config || error.rdkafka_error_code() == Some(Code::PollExceeded)
         {
             tracing::warn!(target: "tidelock::kafka", %error, "consumer");
@@ -175,11 +170,7 @@ impl Loop {
 
     fn start(&mut self, assignment: &Assignment, offset: i64) -> Result<u64> {
         let not_yet = |error: KafkaError| {
-            Error::caused(
-                Kind::Unavailable,
-                format!("{assignment} cannot be started at {offset}"),
-                error,
-            )
+            Error::caused(Kind::Unavailable, format!("{assignment} cannot be started at {offset}"), error)
         };
         if self.broken.contains(&assignment.epoch) {
             self.join_anew();
@@ -194,10 +185,7 @@ impl Loop {
             held.set_started(assignment, false);
             self.consumer.pause(&list).map_err(not_yet)?;
         }
-        let sought = self
-            .consumer
-            .seek_partitions(list.clone(), SEEK)
-            .map_err(not_yet)?;
+        let sought = self.consumer.seek_partitions(list.clone(), SEEK).map_err(not_yet)?;
         for each in sought.elements() {
             each.error().map_err(not_yet)?;
         }
@@ -218,12 +206,7 @@ impl Loop {
             held.set_started(assignment, true);
         }
         self.flow += 1;
-        let flow = Flow {
-            number: self.flow,
-            assignment: assignment.clone(),
-            queue,
-            next: offset,
-        };
+        let flow = Flow { number: self.flow, assignment: assignment.clone(), queue, next: offset };
         self.flows.insert(epoch, flow);
         self.ready.push_back(epoch);
         Ok(self.flow)
@@ -267,11 +250,7 @@ impl Loop {
     fn send(&self, assignment: &Assignment, flow: u64, records: Vec<Received>) {
         if !records.is_empty() {
             let assignment = assignment.clone();
-            self.shared.outlet.send(ConsumerEvent::Records {
-                assignment,
-                flow,
-                records,
-            });
+            self.shared.outlet.send(ConsumerEvent::Records { assignment, flow, records });
         }
     }
 
@@ -282,9 +261,7 @@ impl Loop {
         if let Err(error) = one(assignment, Offset::Invalid).and_then(|list| self.consumer.pause(&list)) {
             tracing::debug!(target: "tidelock::kafka", %assignment, %error, "pause");
         }
-        self.shared
-            .outlet
-            .send(ConsumerEvent::Failed(assignment.clone(), error));
+        self.shared.outlet.send(ConsumerEvent::Failed(assignment.clone(), error));
     }
 
     /// Gives back what is held, then leaves the group.

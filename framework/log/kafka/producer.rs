@@ -49,10 +49,7 @@ pub(super) struct KafkaProducer {
 
 impl KafkaProducer {
     pub(super) async fn start(config: &KafkaConfig, id: &str, singles: &Singles) -> Result<Self> {
-        let single = singles
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(id);
+        let single = singles.lock().unwrap_or_else(PoisonError::into_inner).contains(id);
         let (commands, inbox) = mpsc::channel();
         let deliveries = Arc::new(Deliveries::default());
         let (ready, readied) = oneshot::channel();
@@ -68,18 +65,12 @@ impl KafkaProducer {
         match time::timeout(config.init_timeout + WATCHDOG_GRACE, readied).await {
             Ok(Ok(result)) => result?,
             Ok(Err(_)) => {
-                return Err(Error::new(
-                    Kind::Unavailable,
-                    format!("thread of producer {id:?} ended"),
-                ));
+                return Err(Error::new(Kind::Unavailable, format!("thread of producer {id:?} ended")));
             }
             Err(_) => {
                 return Err(Error::new(
                     Kind::Timeout,
-                    format!(
-                        "producer {id:?} is not initialised after {:?}",
-                        config.init_timeout
-                    ),
+                    format!("producer {id:?} is not initialised after {:?}", config.init_timeout),
                 ));
             }
         }
@@ -101,24 +92,15 @@ impl KafkaProducer {
     /// One call on the thread; a thread that stays silent is given up and never gets another command.
     async fn call<T>(&mut self, within: Duration, command: impl FnOnce(Reply<T>) -> Command) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let sent = self
-            .commands
-            .as_ref()
-            .is_some_and(|commands| commands.send(command(reply)).is_ok());
+        let sent = self.commands.as_ref().is_some_and(|commands| commands.send(command(reply)).is_ok());
         if !sent {
-            return Err(Error::new(
-                Kind::Stopped,
-                format!("thread of producer {:?} is gone", self.id),
-            ));
+            return Err(Error::new(Kind::Stopped, format!("thread of producer {:?} is gone", self.id)));
         }
         match time::timeout(within + WATCHDOG_GRACE, answer).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => {
                 self.give_up();
-                Err(Error::new(
-                    Kind::Unknown,
-                    format!("thread of producer {:?} ended", self.id),
-                ))
+                Err(Error::new(Kind::Unknown, format!("thread of producer {:?} ended", self.id)))
             }
             Err(_) => {
                 self.give_up();
@@ -173,10 +155,7 @@ impl Producer for KafkaProducer {
 
     async fn begin(&mut self) -> Result<()> {
         if let Some(why) = self.must_rotate() {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("producer {:?} must be rotated: {why}", self.id),
-            ));
+            return Err(Error::new(Kind::Conflict, format!("producer {:?} must be rotated: {why}", self.id)));
         }
         let before = self.enter();
         let begun = self.call(self.timeout, Command::Begin).await?;
@@ -190,9 +169,7 @@ impl Producer for KafkaProducer {
             return Ok(());
         }
         let before = self.enter();
-        let sent = self
-            .call(self.timeout, |reply| Command::Send(records, reply))
-            .await?;
+        let sent = self.call(self.timeout, |reply| Command::Send(records, reply)).await?;
         self.leave(before);
         sent
     }
@@ -211,10 +188,7 @@ impl Producer for KafkaProducer {
                 self.rotate(Rotation::Unknown);
                 return Err(Error::new(
                     Kind::Timeout,
-                    format!(
-                        "{outstanding} records of producer {:?} are not acknowledged",
-                        self.id
-                    ),
+                    format!("{outstanding} records of producer {:?} are not acknowledged", self.id),
                 ));
             }
             let mut next = until;
@@ -232,10 +206,7 @@ impl Producer for KafkaProducer {
         }
         let settled = self.deliveries.settled();
         if settled.refused_batches > 1 && !self.single {
-            self.singles
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(self.id.clone());
+            self.singles.lock().unwrap_or_else(PoisonError::into_inner).insert(self.id.clone());
             return Err(Error::new(
                 Kind::Unavailable,
                 format!(
@@ -265,9 +236,8 @@ impl Producer for KafkaProducer {
         }
         let before = self.enter();
         let offsets = offsets.to_vec();
-        let Timed { result, took } = self
-            .call(self.timeout, |reply| Command::Offsets(offsets, group, reply))
-            .await?;
+        let Timed { result, took } =
+            self.call(self.timeout, |reply| Command::Offsets(offsets, group, reply)).await?;
         self.leave(before);
         match &result {
             Ok(()) if took >= self.slow => self.rotate(Rotation::SlowOffsets),

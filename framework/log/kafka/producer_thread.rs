@@ -188,8 +188,7 @@ impl Room {
                 }
                 let kind = if full { Kind::Timeout } else { fault::kind(&error) };
                 let text = format!("record {index} for topic {:?} cannot be sent", record.topic);
-                self.deliveries
-                    .withdraw(count - place, Error::new(kind, format!("{text}: {error}")));
+                self.deliveries.withdraw(count - place, Error::new(kind, format!("{text}: {error}")));
                 return Err(Error::caused(kind, text, error));
             }
         }
@@ -226,10 +225,8 @@ impl Room {
             Ok(list)
         })();
         let started = Instant::now();
-        let result = list.and_then(|list| {
-            self.client
-                .send_offsets_to_transaction(&list, group, self.timeout)
-        });
+        let result =
+            list.and_then(|list| self.client.send_offsets_to_transaction(&list, group, self.timeout));
         Timed {
             took: started.elapsed(),
             result: result
@@ -240,10 +237,7 @@ impl Room {
     /// `Ok(false)`: nothing was sent to the coordinator.
     fn commit(&self) -> Timed<bool> {
         if !self.deliveries.complete() || !self.drained() {
-            return Timed {
-                result: Ok(false),
-                took: Duration::ZERO,
-            };
+            return Timed { result: Ok(false), took: Duration::ZERO };
         }
         let started = Instant::now();
         let result = self.client.commit_transaction(self.timeout);

@@ -53,20 +53,16 @@ impl Context {
             tracing::warn!(target: "tidelock::kafka", %error, "partitions cannot be paused before they are assigned");
         }
         let assigned =
-            list.set_all_offsets(Offset::Offset(0))
-                .and_then(|()| match consumer.rebalance_protocol() {
-                    RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
-                    _ => consumer.assign(list),
-                });
+            list.set_all_offsets(Offset::Offset(0)).and_then(|()| match consumer.rebalance_protocol() {
+                RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
+                _ => consumer.assign(list),
+            });
         if let Err(error) = assigned {
             tracing::error!(target: "tidelock::kafka", %error, "assignment cannot be taken");
         }
         let assignments = {
             let mut held = self.0.assignments.lock();
-            list.elements()
-                .iter()
-                .map(|each| held.assign(each.topic(), each.partition()))
-                .collect()
+            list.elements().iter().map(|each| held.assign(each.topic(), each.partition())).collect()
         };
         self.0.outlet.send(ConsumerEvent::Assigned(assignments));
     }

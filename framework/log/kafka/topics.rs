@@ -61,10 +61,9 @@ impl Kafka {
             }
             if Instant::now() >= until {
                 return Err(match settings {
-                    Some(_) => Error::new(
-                        Kind::Unavailable,
-                        format!("{what} has partitions without a leader"),
-                    ),
+                    Some(_) => {
+                        Error::new(Kind::Unavailable, format!("{what} has partitions without a leader"))
+                    }
                     None => Error::new(
                         Kind::Config,
                         format!("{what} does not tell its settings, DescribeConfigs must be allowed"),
@@ -119,11 +118,7 @@ impl Kafka {
                 let partitions = topic.partitions();
                 Shape {
                     partitions: i32::try_from(partitions.len()).unwrap_or(i32::MAX),
-                    fewest_replicas: partitions
-                        .iter()
-                        .map(|each| each.replicas().len())
-                        .min()
-                        .unwrap_or(0),
+                    fewest_replicas: partitions.iter().map(|each| each.replicas().len()).min().unwrap_or(0),
                     has_leaders: partitions.iter().all(|each| each.leader() >= 0),
                 }
             }))
@@ -139,10 +134,7 @@ impl Kafka {
         let mut problems = Problems::default();
         if let Some(expected) = spec.partitions {
             problems.check(shape.partitions == expected, || {
-                format!(
-                    "{what} has {} partitions, config expects {expected}",
-                    shape.partitions
-                )
+                format!("{what} has {} partitions, config expects {expected}", shape.partitions)
             });
         }
         let policy = value(settings, "cleanup.policy").unwrap_or_default();
@@ -150,22 +142,15 @@ impl Kafka {
             format!("{what} has cleanup.policy={policy}, expected compact alone")
         });
         if let Some(expected) = self.config.replication_factor {
-            problems.check(
-                i32::try_from(shape.fewest_replicas).is_ok_and(|count| count >= expected),
-                || {
-                    format!(
-                        "{what} has {} replicas, config expects {expected} or more",
-                        shape.fewest_replicas
-                    )
-                },
-            );
+            problems.check(i32::try_from(shape.fewest_replicas).is_ok_and(|count| count >= expected), || {
+                format!("{what} has {} replicas, config expects {expected} or more", shape.fewest_replicas)
+            });
         }
         if let Some(expected) = self.config.min_insync_replicas {
             let in_sync = value(settings, "min.insync.replicas").unwrap_or_default();
-            problems.check(
-                in_sync.parse::<i32>().is_ok_and(|count| count >= expected),
-                || format!("{what} has min.insync.replicas={in_sync}, config expects {expected} or more"),
-            );
+            problems.check(in_sync.parse::<i32>().is_ok_and(|count| count >= expected), || {
+                format!("{what} has min.insync.replicas={in_sync}, config expects {expected} or more")
+            });
         }
         problems.into_result()
     }

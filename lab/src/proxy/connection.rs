@@ -39,14 +39,7 @@ impl Connection {
             stream.set_write_timeout(Some(LOOK_UP))?;
         }
         let (dead, mute) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Self {
-            client,
-            server,
-            dead,
-            mute,
-            lossy: Mutex::new(false),
-            lost: Condvar::new(),
-        })
+        Ok(Self { client, server, dead, mute, lossy: Mutex::new(false), lost: Condvar::new() })
     }
 
     /// Ends it with a reset on both sides: the threads wake up, let go of the sockets, and the last one closes them.
@@ -74,10 +67,7 @@ impl Connection {
 
     fn wait_for_lost_answer(&self) {
         let lossy = self.lossy.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(
-            self.lost
-                .wait_timeout_while(lossy, ANSWER_WITHIN, |lossy| !*lossy && !self.dead()),
-        );
+        drop(self.lost.wait_timeout_while(lossy, ANSWER_WITHIN, |lossy| !*lossy && !self.dead()));
     }
 
     fn write(&self, mut stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
@@ -97,15 +87,7 @@ impl Connection {
 }
 
 pub(crate) fn reset_on_close(stream: &TcpStream) {
-    setsockopt(
-        stream,
-        sockopt::Linger,
-        &linger {
-            l_onoff: 1,
-            l_linger: 0,
-        },
-    )
-    .ok();
+    setsockopt(stream, sockopt::Linger, &linger { l_onoff: 1, l_linger: 0 }).ok();
 }
 
 /// Runs both directions; returns when both have ended.

@@ -27,11 +27,7 @@ pub(crate) struct Frames {
 
 impl Frames {
     pub(crate) fn new(framing: Framing) -> Self {
-        Self {
-            framing,
-            pending: Vec::new(),
-            started: false,
-        }
+        Self { framing, pending: Vec::new(), started: false }
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
@@ -46,11 +42,7 @@ impl Frames {
             Framing::Postgres if self.started => number(&self.pending, 1)?.saturating_add(1),
             Framing::Postgres => number(&self.pending, 0)?,
         };
-        let length = if length > LONGEST {
-            self.pending.len()
-        } else {
-            length
-        };
+        let length = if length > LONGEST { self.pending.len() } else { length };
         if length == 0 || length > self.pending.len() {
             return None;
         }
@@ -86,11 +78,7 @@ mod tests {
             let mut seen = pop_all(&mut frames);
             frames.push(&stream[cut..]);
             seen.extend(pop_all(&mut frames));
-            assert_eq!(
-                seen,
-                [vec![0, 0, 0, 2, 7, 7], vec![0, 0, 0, 1, 9]],
-                "cut at {cut}"
-            );
+            assert_eq!(seen, [vec![0, 0, 0, 2, 7, 7], vec![0, 0, 0, 1, 9]], "cut at {cut}");
         }
     }
 

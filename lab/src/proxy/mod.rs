@@ -51,12 +51,8 @@ impl Proxy {
     pub fn start_framed(target: SocketAddr, framing: Framing) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(Error::io("bind the proxy"))?;
         let address = listener.local_addr().map_err(Error::io("bind the proxy"))?;
-        let switches = Switches {
-            mode: Mode::Forward,
-            delay: Duration::ZERO,
-            closed: false,
-            traps: Vec::new(),
-        };
+        let switches =
+            Switches { mode: Mode::Forward, delay: Duration::ZERO, closed: false, traps: Vec::new() };
         let shared = Arc::new(Shared {
             target,
             framing,
@@ -87,10 +83,7 @@ impl Proxy {
 
     /// Resets all connections; new ones are welcome.
     pub fn reset_connections(&self) {
-        self.shared
-            .live()
-            .iter()
-            .for_each(|connection| connection.reset());
+        self.shared.live().iter().for_each(|connection| connection.reset());
         self.shared.changed.notify_all();
     }
 
@@ -114,12 +107,7 @@ impl Proxy {
     /// Back to plain forwarding, without delay. Traps stay armed.
     pub fn restore(&self) {
         self.delay(Duration::ZERO);
-        let lossy: Vec<_> = self
-            .shared
-            .live()
-            .into_iter()
-            .filter(|connection| connection.lossy())
-            .collect();
+        let lossy: Vec<_> = self.shared.live().into_iter().filter(|connection| connection.lossy()).collect();
         lossy.iter().for_each(|connection| connection.reset());
         self.set(Mode::Forward);
     }
@@ -221,10 +209,8 @@ impl Shared {
         let waits = |switches: &mut Switches| {
             switches.mode == Mode::Blackhole && !switches.closed && !connection.dead()
         };
-        let switches = self
-            .changed
-            .wait_while(self.switches(), waits)
-            .unwrap_or_else(PoisonError::into_inner);
+        let switches =
+            self.changed.wait_while(self.switches(), waits).unwrap_or_else(PoisonError::into_inner);
         if switches.closed || switches.mode == Mode::Cut || connection.dead() {
             return Err(ErrorKind::ConnectionReset.into());
         }
@@ -238,10 +224,7 @@ impl Shared {
         let server = TcpStream::connect_timeout(&self.target, CONNECT_WITHIN)
             .inspect_err(|_| connection::reset_on_close(&client))?;
         let connection = Arc::new(Connection::new(client, server)?);
-        self.connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::downgrade(&connection));
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&connection));
         // A cut that came in between has not seen it.
         self.pass(&connection)?;
         Ok(connection)

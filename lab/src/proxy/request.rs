@@ -50,9 +50,7 @@ pub fn postgres_statement(words: &str) -> impl Fn(&[u8]) -> bool + Send + Sync +
             [b'P', _, _, _, _, rest @ ..] => rest.splitn(2, |byte| *byte == 0).nth(1),
             _ => None,
         };
-        let text = text
-            .map(|text| text.trim_ascii_start())
-            .and_then(|text| text.get(..words.len()));
+        let text = text.map(|text| text.trim_ascii_start()).and_then(|text| text.get(..words.len()));
         text.is_some_and(|start| start.eq_ignore_ascii_case(words.as_bytes()))
     }
 }
@@ -67,18 +65,9 @@ mod tests {
     use super::*;
 
     fn end_txn(version: i16, outcome: &[u8]) -> Vec<u8> {
-        let body = [
-            &END_TXN.to_be_bytes()[..],
-            &version.to_be_bytes(),
-            &[0, 0, 0, 1, 0xff, 0xff],
-            outcome,
-        ]
-        .concat();
-        [
-            &u32::try_from(body.len()).unwrap_or_default().to_be_bytes()[..],
-            &body,
-        ]
-        .concat()
+        let body =
+            [&END_TXN.to_be_bytes()[..], &version.to_be_bytes(), &[0, 0, 0, 1, 0xff, 0xff], outcome].concat();
+        [&u32::try_from(body.len()).unwrap_or_default().to_be_bytes()[..], &body].concat()
     }
 
     #[test]
@@ -95,8 +84,6 @@ mod tests {
         assert!(postgres_commit(b"Q\0\0\0\x0c commit\0"));
         assert!(postgres_commit(b"P\0\0\0\x0fs1\0COMMIT\0\0\0"));
         assert!(!postgres_commit(b"Q\0\0\0\x0dSELECT 1\0"));
-        assert!(postgres_statement("insert into outbox")(
-            b"P\0\0\0\x20\0INSERT INTO outbox VALUES\0\0\0"
-        ));
+        assert!(postgres_statement("insert into outbox")(b"P\0\0\0\x20\0INSERT INTO outbox VALUES\0\0\0"));
     }
 }

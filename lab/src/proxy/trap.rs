@@ -26,10 +26,7 @@ impl Trap {
     /// Waits until the request has come; false when it has not within `limit`.
     pub fn wait(&self, limit: Duration) -> bool {
         let state = self.0.state();
-        let waited = self
-            .0
-            .changed
-            .wait_timeout_while(state, limit, |state| !state.sprung);
+        let waited = self.0.changed.wait_timeout_while(state, limit, |state| !state.sprung);
         waited.unwrap_or_else(PoisonError::into_inner).0.sprung
     }
 
@@ -66,12 +63,7 @@ struct State {
 
 impl Armed {
     pub(crate) fn new(matches: Matcher, action: Action) -> Arc<Self> {
-        Arc::new(Self {
-            matches,
-            action,
-            state: Mutex::default(),
-            changed: Condvar::new(),
-        })
+        Arc::new(Self { matches, action, state: Mutex::default(), changed: Condvar::new() })
     }
 
     /// The action if this request is the first to match.
