@@ -119,6 +119,28 @@ async fn a_release_that_was_not_committed_is_still_asked_for() {
 }
 
 #[tokio::test]
+async fn a_release_that_was_refused_again_is_held_and_no_longer_asked_for() {
+    let shop = Shop::new().await;
+    let messages = [refused(Some("a"), "1"), refused(Some("a"), "2"), refused(Some("b"), "3")];
+    shop.hold(&messages).await;
+    for message in &messages {
+        shop.postgres.release(message.id).await.unwrap();
+    }
+    let attempt = Uuid::new_v4();
+    let taken = shop.postgres.take_released(ALL, attempt, 10).await.unwrap();
+    // Meanwhile proposed behind it, by a transaction that is not committed.
+    let behind = Uuid::new_v4();
+    shop.postgres.propose(ALL, behind, &[refused(Some("a"), "behind")]).await.unwrap();
+    shop.postgres.refuse_released(ALL, &[(taken[1].entry, "too large".to_owned())]).await.unwrap();
+    assert_eq!(shop.reasons().await, ["1", "too large", "3"]);
+    let asked: Vec<bool> = shop.entries().await.iter().map(|entry| entry.release_asked).collect();
+    assert_eq!(asked, [false, false, true]);
+    shop.postgres.settle_quarantine(ALL, None).await.unwrap();
+    assert_eq!(shop.reasons().await, ["1", "too large", "3"], "what was proposed is taken back");
+    assert_eq!(shop.take(Uuid::new_v4(), 10).await, ["3"]);
+}
+
+#[tokio::test]
 async fn entries_without_a_key_stand_alone() {
     let shop = Shop::new().await;
     let messages = [refused(None, "1"), refused(None, "2"), refused(None, "3")];
