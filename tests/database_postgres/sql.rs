@@ -89,6 +89,14 @@ async fn headers_are_an_object() {
     assert_eq!(rows[1].headers.clone().map(serde_json::Value::Object), Some(json!({"a": null, "b": 2})));
 }
 
+#[tokio::test]
+async fn times_that_are_no_times_stop_nothing() {
+    let shop = Shop::new().await;
+    shop.run("INSERT INTO tidelock.outbox (topic, created_at) VALUES ('t', 'infinity'), ('t', '-infinity')")
+        .await;
+    assert_eq!(next_batch(&mut shop.start().await, 10).await.rows.len(), 2);
+}
+
 /// The grants that the migration recommends are enough for a writer, and no more.
 #[tokio::test]
 async fn a_writer_with_the_recommended_grants() {
