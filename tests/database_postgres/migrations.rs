@@ -33,6 +33,18 @@ async fn ten_at_once_and_again() {
     shop.postgres.check().await.unwrap();
 }
 
+/// Where transactions are REPEATABLE READ by default, whoever waited for the lock must still see what was done.
+#[tokio::test]
+async fn ten_at_once_whatever_the_default_isolation() {
+    let shop = Shop::bare().await;
+    let (_, name) = shop.url.rsplit_once('/').unwrap();
+    shop.run(&format!("ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")).await;
+    let instances = join_all((0..10).map(|_| shop.again())).await;
+    for outcome in join_all(instances.iter().map(|each| each.postgres.migrate())).await {
+        outcome.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn in_a_schema_of_another_name() {
     let shop = Shop::bare().await;
