@@ -127,6 +127,21 @@ async fn what_is_rolled_back_was_never_there() {
     assert_eq!(shop.count("effect").await, 0);
 }
 
+/// PostgreSQL answers COMMIT of a failed transaction with success, and rolls back.
+#[tokio::test]
+async fn a_transaction_that_failed_does_not_report_success() {
+    let shop = Shop::new().await;
+    for with_message in [true, false] {
+        let mut transaction = shop.postgres.outbox().begin().await.unwrap();
+        assert!(sqlx::query("SELECT 1 / 0").execute(&mut *transaction).await.is_err());
+        if with_message {
+            transaction.enqueue(&made(1)).unwrap();
+        }
+        assert!(transaction.commit().await.is_err(), "with a message: {with_message}");
+    }
+    assert!(shop.outbox().await.is_empty());
+}
+
 #[tokio::test]
 async fn a_commit_wakes_the_relay() {
     use tidelock::database::Source as _;
