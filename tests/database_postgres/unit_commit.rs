@@ -34,6 +34,21 @@ async fn what_the_server_refuses_at_commit_is_aborted() {
     nothing_happened(&shop).await;
 }
 
+/// As a pooler between us and the server answers when it has lost the server: nobody knows.
+#[tokio::test]
+async fn an_error_about_the_connection_is_no_answer() {
+    let shop = fenced().await;
+    shop.run(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE 'server conn crashed?' USING ERRCODE = '08P01'; END $$;\
+         CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON effect DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    .await;
+    assert!(matches!(ready(&shop).await.commit().await, Commit::Unknown(_)));
+    nothing_happened(&shop).await;
+}
+
 #[tokio::test]
 async fn a_session_that_was_ended_is_never_committed() {
     let shop = fenced().await;
