@@ -185,3 +185,23 @@ async fn a_handler_that_sleeps_too_long_loses_its_transaction() {
     let left = sqlx::query("SELECT current_setting('idle_in_transaction_session_timeout')");
     assert_eq!(left.fetch_one(postgres.pool()).await.unwrap().get::<String, _>(0), "0");
 }
+
+#[tokio::test]
+async fn a_handler_that_ends_the_transaction_is_noticed() {
+    for statement in ["COMMIT", "ROLLBACK", "ROLLBACK; BEGIN", "COMMIT; BEGIN", "ROLLBACK AND CHAIN"] {
+        let shop = fenced().await;
+        let mut unit = shop.postgres.begin().await.unwrap();
+        run(&mut unit, statement).await;
+        let error = advance(&mut unit, 0, 1).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Handler, "{statement}: {error}");
+        unit.rollback().await;
+        assert_eq!(next_offset(&shop).await, 0, "{statement}");
+        // The same in a transaction that has nothing to advance.
+        let mut unit = shop.postgres.begin().await.unwrap();
+        run(&mut unit, statement).await;
+        match unit.commit().await {
+            Commit::Unknown(error) => assert_eq!(error.kind(), Kind::Handler, "{statement}: {error}"),
+            other => panic!("{statement}: {other:?}"),
+        }
+    }
+}

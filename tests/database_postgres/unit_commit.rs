@@ -1,6 +1,6 @@
 //! What is said of a commit is true.
 
-use sqlx::{Connection as _, Row};
+use sqlx::Row;
 use tidelock::{
     commit::Commit,
     database::{Database as _, Unit as _, postgres::PostgresUnit},
@@ -20,6 +20,29 @@ async fn ready(shop: &Shop) -> PostgresUnit {
 
 async fn nothing_happened(shop: &Shop) {
     assert_eq!((next_offset(shop).await, shop.count("effect").await), (0, 0));
+}
+
+/// PostgreSQL answers COMMIT of a failed transaction with success, and rolls back.
+#[tokio::test]
+async fn a_transaction_that_failed_is_never_committed() {
+    let shop = fenced().await;
+    let mut unit = shop.postgres.begin().await.unwrap();
+    effect(&mut unit).await;
+    assert!(sqlx::query("SELECT 1 / 0").execute(unit.connection()).await.is_err());
+    assert!(advance(&mut unit, 0, 1).await.is_err());
+    assert!(matches!(unit.commit().await, Commit::Aborted(_)));
+    nothing_happened(&shop).await;
+    // Without a look at the fence.
+    let mut unit = shop.postgres.begin().await.unwrap();
+    effect(&mut unit).await;
+    assert!(sqlx::query("SELECT 1 / 0").execute(unit.connection()).await.is_err());
+    assert!(matches!(unit.commit().await, Commit::Aborted(_)));
+    nothing_happened(&shop).await;
+    // After it.
+    let mut unit = ready(&shop).await;
+    assert!(sqlx::query("SELECT 1 / 0").execute(unit.connection()).await.is_err());
+    assert!(matches!(unit.commit().await, Commit::Aborted(_)));
+    nothing_happened(&shop).await;
 }
 
 #[tokio::test]
