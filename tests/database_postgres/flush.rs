@@ -48,7 +48,18 @@ async fn a_row_that_is_durable_survives_a_crash() {
     assert_eq!(super::texts(&batch), ["durable"]);
     put(&mut writer, "k", "forgotten").await;
     crash(&lab).await;
-    assert_eq!(shop.again().await.outbox().await, ["durable"], "the server flushed by itself, or forgot");
+    // Whether the second one is there is the server's luck.
+    assert_eq!(shop.again().await.outbox().await[0], "durable");
+}
+
+/// Transactions that roll back, in a session that does not wait for the flush.
+async fn take_ids(shop: &Shop) {
+    let mut writer = careless(shop).await;
+    for _ in 0..100 {
+        let mut transaction = writer.begin().await.unwrap();
+        sqlx::query("SELECT pg_current_xact_id()").execute(&mut *transaction).await.unwrap();
+        transaction.rollback().await.unwrap();
+    }
 }
 
 /// Attack 1: the last transactions before the crash were rolled back, or only took an id, and were never flushed.
@@ -57,36 +68,34 @@ async fn ids_that_were_seen_do_not_come_again_after_a_crash() {
     let lab = lazy().await;
     let shop = Shop::on(&lab.database_url()).await;
     shop.postgres.migrate().await.unwrap();
-    for rule in [false, true] {
+    // The scene first: without the rule they do come again, unless the server happened to flush.
+    let mut attempts = 0;
+    loop {
         let shop = shop.again().await;
-        let mut reader = shop.start().await;
-        let mut writer = careless(&shop).await;
-        shop.commit("published").await;
-        for _ in 0..100 {
-            let mut transaction = writer.begin().await.unwrap();
-            sqlx::query("SELECT pg_current_xact_id()").execute(&mut *transaction).await.unwrap();
-            transaction.rollback().await.unwrap();
-        }
-        let batch = reader.read(10).await.unwrap().unwrap();
-        if rule {
-            reader.durable().await.unwrap();
-        }
+        take_ids(&shop).await;
         let before = next_xid(&shop).await;
         crash(&lab).await;
-        let shop = shop.again().await;
-        let after = next_xid(&shop).await;
-        if !rule {
-            assert!(after < before, "the scene is wrong: {before} before the crash, {after} after it");
-            shop.run("DELETE FROM tidelock.outbox").await;
-            continue;
+        if next_xid(&shop).await < before {
+            break;
         }
-        assert!(after >= before, "{before} before the crash, {after} after it");
-        for n in ["1", "2", "3"] {
-            shop.commit(n).await;
-        }
-        let mut reader = shop.start_at(&batch.position).await;
-        assert_eq!(next(&mut reader).await, ["1", "2", "3"]);
+        attempts += 1;
+        assert!(attempts < 20, "the scene is wrong: ids never come again");
     }
+    let shop = shop.again().await;
+    let mut reader = shop.start().await;
+    shop.commit("published").await;
+    take_ids(&shop).await;
+    let batch = next_batch(&mut reader, 10).await;
+    let before = next_xid(&shop).await;
+    crash(&lab).await;
+    let shop = shop.again().await;
+    let after = next_xid(&shop).await;
+    assert!(after >= before, "{before} before the crash, {after} after it");
+    for n in ["1", "2", "3"] {
+        shop.commit(n).await;
+    }
+    let mut reader = shop.start_at(&batch.position).await;
+    assert_eq!(next(&mut reader).await, ["1", "2", "3"]);
 }
 
 /// A look that found no rows moves on in memory: only past what is flushed.
@@ -98,12 +107,7 @@ async fn an_empty_look_does_not_pass_ids_that_may_come_again() {
     let mut reader = shop.start().await;
     shop.commit("published").await;
     let batch = next_batch(&mut reader, 10).await;
-    let mut writer = careless(&shop).await;
-    for _ in 0..100 {
-        let mut transaction = writer.begin().await.unwrap();
-        sqlx::query("SELECT pg_current_xact_id()").execute(&mut *transaction).await.unwrap();
-        transaction.rollback().await.unwrap();
-    }
+    take_ids(&shop).await;
     assert!(next(&mut reader).await.is_empty());
     crash(&lab).await;
     let shop = shop.again().await;
