@@ -28,6 +28,7 @@ mod quarantine;
 mod quarantine_outputs;
 mod shards;
 mod sql;
+mod standby;
 mod unit;
 mod unit_commit;
 
