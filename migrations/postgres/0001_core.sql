@@ -99,7 +99,8 @@ RETURNS uuid LANGUAGE sql AS $$
 $$;
 
 -- Roles, where services and the relay have roles of their own:
---   GRANT USAGE ON SCHEMA tidelock TO writer, relay;
+--   GRANT USAGE ON SCHEMA tidelock TO writer, relay, processor;
+--   GRANT SELECT ON tidelock.migration TO writer, relay, processor;   -- to see at the start that there is nothing to do
 --   GRANT INSERT (id, topic, key, payload, type, headers), SELECT (id) ON tidelock.outbox TO writer;
 --   GRANT SELECT, DELETE ON tidelock.outbox TO relay;
 --   GRANT SELECT, INSERT, UPDATE, DELETE ON tidelock.relay, tidelock.relay_shard, tidelock.quarantine TO relay;

@@ -1,6 +1,7 @@
 //! The framework's own tables are made once, by whoever comes first.
 
 use futures_util::future::join_all;
+use sqlx::{AssertSqlSafe, postgres::PgPoolOptions};
 use tidelock::{
     database::{
         Database as _, Reader as _, Source as _, Unit as _,
@@ -86,4 +87,30 @@ async fn a_migration_that_fails_leaves_nothing() {
     shop.run("DROP TABLE tidelock.inbox").await;
     shop.postgres.migrate().await.unwrap();
     shop.postgres.check().await.unwrap();
+}
+
+/// A service whose role may not create anything calls `migrate` at every start, after somebody else has run it.
+#[tokio::test]
+async fn nothing_to_do_needs_no_privilege_to_create() {
+    let shop = Shop::new().await;
+    let role = format!("service_{}", std::process::id());
+    shop.run(&format!(
+        "CREATE ROLE {role}; GRANT USAGE ON SCHEMA tidelock TO {role}; GRANT SELECT ON tidelock.migration TO {role}"
+    ))
+    .await;
+    let become_it = format!("SET ROLE {role}");
+    let pool = PgPoolOptions::new()
+        .after_connect(move |connection, _| {
+            let become_it = become_it.clone();
+            Box::pin(
+                async move { sqlx::raw_sql(AssertSqlSafe(become_it)).execute(connection).await.map(|_| ()) },
+            )
+        })
+        .connect(&shop.url)
+        .await
+        .unwrap();
+    let service = Postgres::from_pool(pool, PostgresConfig::default()).unwrap();
+    service.migrate().await.unwrap();
+    service.pool().close().await;
+    shop.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }

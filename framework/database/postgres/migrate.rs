@@ -55,11 +55,15 @@ async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<usize> {
         .execute(&mut *connection)
         .await
         .map_err(failed())?;
-    let prepare = "CREATE SCHEMA IF NOT EXISTS \"tidelock\"; \
-                   CREATE TABLE IF NOT EXISTS tidelock.migration \
-                   (version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())";
-    let prepare = in_schema(prepare, schema).replace("\"tidelock\"", &format!("\"{schema}\""));
-    sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *connection).await.map_err(failed())?;
+    // Looked at first: where there is nothing to do, no privilege to create is needed.
+    let begun = in_schema("SELECT to_regclass('tidelock.migration') IS NOT NULL", schema);
+    let begun = sqlx::query(sqlx::AssertSqlSafe(begun)).fetch_one(&mut *connection).await.map_err(failed())?;
+    if !begun.get::<bool, _>(0) {
+        let prepare = "CREATE SCHEMA IF NOT EXISTS \"tidelock\"; CREATE TABLE tidelock.migration \
+                       (version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())";
+        let prepare = in_schema(prepare, schema).replace("\"tidelock\"", &format!("\"{schema}\""));
+        sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *connection).await.map_err(failed())?;
+    }
     let version = in_schema("SELECT coalesce(max(version), 0) FROM tidelock.migration", schema);
     let version: i32 =
         sqlx::query(sqlx::AssertSqlSafe(version)).fetch_one(&mut *connection).await.map_err(failed())?.get(0);
