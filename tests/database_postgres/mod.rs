@@ -21,6 +21,7 @@ mod cleanup;
 mod differences;
 mod fences;
 mod flush;
+mod grants;
 mod identity;
 mod migrations;
 mod outbox;

@@ -1,7 +1,7 @@
 //! The outbox as services in other languages use it: plain SQL.
 
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use super::{Shop, next_batch};
@@ -95,34 +95,4 @@ async fn times_that_are_no_times_stop_nothing() {
     shop.run("INSERT INTO tidelock.outbox (topic, created_at) VALUES ('t', 'infinity'), ('t', '-infinity')")
         .await;
     assert_eq!(next_batch(&mut shop.start().await, 10).await.rows.len(), 2);
-}
-
-/// The grants that the migration recommends are enough for a writer, and no more.
-#[tokio::test]
-async fn a_writer_with_the_recommended_grants() {
-    let shop = Shop::new().await;
-    let role = format!("writer_{}", std::process::id());
-    shop.run(&format!(
-        "CREATE ROLE {role}; GRANT USAGE ON SCHEMA tidelock TO {role};\
-         GRANT INSERT (id, topic, key, payload, type, headers), SELECT (id) ON tidelock.outbox TO {role}"
-    ))
-    .await;
-    let mut writer = PgConnection::connect(&shop.url).await.unwrap();
-    let mut run = async |statement: &str| {
-        let outcome = sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut writer).await;
-        outcome.err().map(|error| error.as_database_error().unwrap().code().unwrap().into_owned())
-    };
-    assert_eq!(run(&format!("SET ROLE {role}")).await, None);
-    assert_eq!(run("SELECT tidelock.enqueue('t', 'k', '{}')").await, None);
-    assert_eq!(run("INSERT INTO tidelock.outbox (topic, key) VALUES ('t', 'k')").await, None);
-    for forbidden in [
-        "INSERT INTO tidelock.outbox (xid, topic) VALUES ('1', 't')",
-        "DELETE FROM tidelock.outbox",
-        "SELECT payload FROM tidelock.outbox",
-        "INSERT INTO tidelock.fence VALUES ('g', 't', 0, 0, NULL, '', 'o')",
-    ] {
-        assert_eq!(run(forbidden).await.as_deref(), Some("42501"), "{forbidden}");
-    }
-    assert_eq!(run("RESET ROLE").await, None);
-    shop.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
