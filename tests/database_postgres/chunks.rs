@@ -104,6 +104,28 @@ async fn a_row_that_commits_during_the_drain_comes_after_it() {
 }
 
 #[tokio::test]
+async fn published_rows_that_are_not_deleted_yet_are_passed_over() {
+    let shop = Shop::new().await;
+    let mut open = shop.pool.begin().await.unwrap();
+    sqlx::query(INSERT_MANY).bind(1).bind(3).execute(&mut *open).await.unwrap();
+    many(&shop, 4, 30).await;
+    let mut reader = shop.start().await;
+    let published = next_batch(&mut reader, 1_000).await;
+    assert_eq!(published.rows.len(), 27);
+    // The difference begins below what is published and goes on above it.
+    open.commit().await.unwrap();
+    many(&shop, 31, 50).await;
+    let mut found = Vec::new();
+    for rows in [10, 10, 3] {
+        let batch = next_batch(&mut reader, 10).await;
+        assert_eq!(batch.rows.len(), rows);
+        found.extend(texts(&batch));
+    }
+    assert_eq!(found, (1..=3).chain(31..=50).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert!(next(&mut reader).await.is_empty());
+}
+
+#[tokio::test]
 async fn late_rows_alone_may_be_more_than_a_batch() {
     let shop = Shop::new().await;
     let mut open = shop.pool.begin().await.unwrap();
