@@ -150,11 +150,13 @@ impl OutboxTransaction {
     /// Of the database. As with every database, an error of the connection during COMMIT leaves open whether it was
     /// committed; either way all of it was, or nothing.
     pub async fn commit(mut self) -> Result<()> {
+        if self.messages.is_empty() {
+            self.database.require_whole(&mut self.transaction).await?;
+            return self.database.commit_business(self.transaction).await;
+        }
         self.database.insert_all(&mut self.transaction, &self.messages).await?;
         self.database.commit_business(self.transaction).await?;
-        if !self.messages.is_empty() {
-            self.database.enqueued();
-        }
+        self.database.enqueued();
         Ok(())
     }
 }

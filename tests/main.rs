@@ -3,6 +3,7 @@
 
 mod architecture;
 mod crash;
+mod database_postgres;
 mod log_kafka;
 mod pipeline;
 mod settings;

@@ -74,6 +74,41 @@ fn secrets_are_never_shown() {
     }
 }
 
+/// A mistyped name, or a value in the wrong place, may hold a secret.
+#[test]
+fn secrets_are_not_shown_in_errors() {
+    let secret = [
+        ("APP_DATABASE_PASSWORD", "hush"),
+        ("APP_KAFKA_SASL_PASSWROD", "whisper"),
+        ("APP_KAFKA_SASL_PASSWORD", "breathe"),
+        ("APP_KAFKA_OPTIONS", "ssl.key.password mumble"),
+        ("APP_RELAY_SHARDS", "0"),
+    ];
+    let text = read(&[&ENOUGH[..], &secret].concat()).unwrap_err().to_string();
+    for name in ["APP_DATABASE_PASSWORD", "APP_KAFKA_SASL_PASSWROD", "APP_KAFKA_OPTIONS", "shards = 0"] {
+        assert!(text.contains(name), "{name:?} is not in {text:?}");
+    }
+    for secret in ["hush", "whisper", "breathe", "mumble"] {
+        assert!(!text.contains(secret), "{text}");
+    }
+}
+
+#[test]
+fn a_database_that_cannot_be_right() {
+    let wrong = [
+        ("APP_DATABASE_MAX_CONNECTIONS", "0"),
+        ("APP_DATABASE_CONNECT_TIMEOUT", "0s"),
+        ("APP_DATABASE_IDLE_IN_TRANSACTION_TIMEOUT", "10us"),
+        ("APP_DATABASE_SCHEMA", ""),
+    ];
+    let text = read(&[&ENOUGH[..], &wrong].concat()).unwrap_err().to_string();
+    for part in
+        ["max_connections = 0", "connect_timeout = 0", "idle_in_transaction_timeout = 10", "schema \"\""]
+    {
+        assert!(text.contains(part), "{part:?} is not in {text:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_url_that_cannot_be_used_is_not_shown_either() {
     use tidelock::database::postgres::{Postgres, PostgresConfig};

@@ -1,6 +1,9 @@
 //! What errors of the database mean.
 
-use sqlx::Error as SqlxError;
+use sqlx::{
+    Error as SqlxError,
+    postgres::{PgDatabaseError, PgSeverity},
+};
 
 use crate::error::{Error, Kind};
 
@@ -26,6 +29,10 @@ fn kind(error: &SqlxError) -> Kind {
 
 /// Whether the server itself answered: then the statement had no effect.
 pub(super) fn answered(error: &SqlxError) -> bool {
-    // Class 57 (operator intervention, shutdown) may come in place of an answer that was already decided.
-    matches!(error, SqlxError::Database(database) if database.code().is_some_and(|code| !code.starts_with("57")))
+    let SqlxError::Database(database) = error else { return false };
+    let Some(database) = database.try_downcast_ref::<PgDatabaseError>() else { return false };
+    // FATAL and PANIC end the session or the server, perhaps after the commit was written. Class 57 (operator
+    // intervention, shutdown) and class 08 (a pooler that lost the server) come in place of an answer.
+    database.severity() == PgSeverity::Error
+        && !["57", "08"].iter().any(|class| database.code().starts_with(class))
 }

@@ -1,6 +1,6 @@
 //! Creates and upgrades the framework's own tables.
 
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::{PgConnection, Row};
 use tracing::info;
 
 use super::{Postgres, fault, in_schema};
@@ -16,9 +16,10 @@ impl Postgres {
     /// # Errors
     /// Kind `Config` for a server older than 13, or a schema that a newer version of the framework has upgraded.
     pub async fn migrate(&self) -> Result<()> {
-        let mut connection = self.0.pool.acquire().await.map_err(fault::failed("migrate"))?;
         let schema = &self.0.schema;
-        let mut transaction = connection.begin().await.map_err(fault::failed("migrate"))?;
+        // Whoever waits for the lock must see what was done meanwhile, whatever the default is.
+        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
+        let mut transaction = self.0.pool.begin_with(begin).await.map_err(fault::failed("migrate"))?;
         let outcome = migrate(&mut transaction, schema).await;
         match outcome {
             Ok(applied) => {

@@ -192,8 +192,8 @@ impl Postgres {
                JOIN unnest($1::bigint[], $2::text[]) AS r (entry, reason) ON r.entry = q.entry) \
              UPDATE tidelock.quarantine q SET state = 'held', attempt = NULL, release_asked = false, \
                reason = coalesce((SELECT reason FROM refused WHERE refused.entry = q.entry), q.reason) \
-             WHERE q.entry IN (SELECT entry FROM refused) \
-                OR (q.topic, q.key) IN (SELECT topic, key FROM refused WHERE key IS NOT NULL)",
+             WHERE q.state <> 'proposed' AND (q.entry IN (SELECT entry FROM refused) \
+                OR (q.topic, q.key) IN (SELECT topic, key FROM refused WHERE key IS NOT NULL))",
         );
         sqlx::query(hold)
             .bind(entries)

@@ -321,6 +321,7 @@ fn decode(row: &PgRow, texts: &mut HashMap<String, Arc<str>>) -> Result<OutboxRo
         payload: row.try_get::<Option<Vec<u8>>, _>(4)?.map(Into::into),
         event_type,
         headers: row.try_get::<Option<Json<Map<String, Value>>>, _>(6)?.map(|Json(headers)| headers),
-        time_us: i64::from_be_bytes(since_2000) + EPOCH_2000_US,
+        // 'infinity' is the largest number.
+        time_us: i64::from_be_bytes(since_2000).saturating_add(EPOCH_2000_US),
     })
 }

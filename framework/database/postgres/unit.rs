@@ -55,6 +55,8 @@ impl Unit for PostgresUnit {
     type Connection = PgConnection;
 
     fn connection(&mut self) -> &mut PgConnection {
+        // Whatever is done with it may fail or end the transaction.
+        self.advanced = false;
         &mut self.transaction
     }
 
@@ -101,20 +103,19 @@ impl Unit for PostgresUnit {
             return Ok(true);
         }
         if !self.is_intact().await? {
-            return Err(Error::new(
-                Kind::Handler,
-                "a handler ended the transaction that it was given: COMMIT and ROLLBACK are not allowed there",
-            ));
+            return Err(ended());
         }
         Ok(false)
     }
 
     async fn commit(mut self) -> Commit {
         // COMMIT of a failed transaction answers with success and rolls back; any other statement tells.
-        if !self.advanced
-            && let Err(error) = self.is_intact().await
-        {
-            return Commit::Aborted(error);
+        if !self.advanced {
+            match self.is_intact().await {
+                Ok(true) => {}
+                Ok(false) => return Commit::Unknown(ended()),
+                Err(error) => return Commit::Aborted(error),
+            }
         }
         match self.transaction.commit().await {
             Ok(()) => Commit::Committed,
@@ -129,4 +130,9 @@ impl Unit for PostgresUnit {
         // An error means that the connection is gone, and with it the transaction.
         let _ = self.transaction.rollback().await;
     }
+}
+
+fn ended() -> Error {
+    let what = "a handler ended the transaction that it was given: COMMIT and ROLLBACK are not allowed there";
+    Error::new(Kind::Handler, what)
 }

@@ -58,6 +58,12 @@ impl Postgres {
         self.pool().begin().await.map_err(failed("begin a transaction"))
     }
 
+    /// COMMIT of a failed transaction answers with success and rolls back; any other statement tells.
+    pub(crate) async fn require_whole(&self, connection: &mut PgConnection) -> Result<()> {
+        sqlx::query("SELECT").execute(connection).await.map_err(failed("commit"))?;
+        Ok(())
+    }
+
     /// Commits; an error leaves open whether it took effect, as with every database.
     pub(crate) async fn commit_business(
         &self,

@@ -1,0 +1,72 @@
+//! What `check` finds in a database that cannot keep the promise.
+
+use tidelock::{database::Source as _, error::Kind};
+
+use super::Shop;
+
+#[tokio::test]
+async fn a_migrated_database_is_accepted() {
+    Shop::new().await.postgres.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn every_finding_is_named_at_once() {
+    let shop = Shop::new().await;
+    let findings = [
+        ("ALTER TABLE tidelock.outbox SET UNLOGGED", "tidelock.outbox is not permanent (persistence u)"),
+        ("DROP INDEX tidelock.outbox_xid", "no valid index on xid"),
+        ("ALTER TABLE tidelock.outbox DROP CONSTRAINT outbox_pkey", "no valid index on seq"),
+        ("ALTER TABLE tidelock.outbox ALTER seq SET CACHE 32", "cache 32"),
+        (
+            "ALTER TABLE tidelock.outbox DROP CONSTRAINT outbox_xid_own",
+            "outbox_xid_own of tidelock.outbox is gone",
+        ),
+        (
+            "ALTER TABLE tidelock.outbox ALTER xid DROP DEFAULT",
+            "column xid of tidelock.outbox has lost its default",
+        ),
+    ];
+    for (number, (statement, finding)) in findings.iter().enumerate() {
+        shop.run(statement).await;
+        let error = shop.postgres.check().await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Config);
+        let text = error.to_string();
+        assert!(text.contains(finding), "{finding:?} is not in {text:?}");
+        for (_, before) in &findings[..number] {
+            assert!(text.contains(before), "{before:?} is no longer in {text:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_sequence_that_turns_round_or_runs_backwards_is_refused() {
+    for statement in [
+        "ALTER TABLE tidelock.outbox ALTER seq SET CYCLE",
+        "ALTER TABLE tidelock.outbox ALTER seq SET INCREMENT BY -1 SET MINVALUE -1000",
+    ] {
+        let shop = Shop::new().await;
+        shop.run(statement).await;
+        let text = shop.postgres.check().await.unwrap_err().to_string();
+        assert!(text.contains("sequence of tidelock.outbox"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_without_the_tables_is_a_matter_of_configuration() {
+    let shop = Shop::bare().await;
+    assert_eq!(shop.postgres.check().await.unwrap_err().kind(), Kind::Config);
+}
+
+/// The relay's connections ask for durable commits whatever the database's default is.
+#[tokio::test]
+async fn the_relays_sessions_do_not_depend_on_defaults() {
+    let shop = Shop::new().await;
+    let (_, name) = shop.url.rsplit_once('/').unwrap();
+    shop.run(&format!("ALTER DATABASE {name} SET synchronous_commit = off")).await;
+    shop.run(&format!("ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")).await;
+    let again = shop.again().await;
+    again.postgres.check().await.unwrap();
+    shop.commit("one").await;
+    let mut reader = again.start().await;
+    assert_eq!(super::next(&mut reader).await, ["one"]);
+}

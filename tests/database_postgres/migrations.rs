@@ -1,0 +1,89 @@
+//! The framework's own tables are made once, by whoever comes first.
+
+use futures_util::future::join_all;
+use tidelock::{
+    database::{
+        Database as _, Reader as _, Source as _, Unit as _,
+        postgres::{Postgres, PostgresConfig},
+    },
+    error::Kind,
+    outbox::Outgoing,
+};
+
+use super::{ALL, Shop};
+
+async fn in_schema(shop: &Shop, schema: &str) -> Postgres {
+    let config = PostgresConfig {
+        url: shop.url.clone().into(),
+        schema: schema.to_owned(),
+        ..PostgresConfig::default()
+    };
+    Postgres::connect(config).await.unwrap()
+}
+
+#[tokio::test]
+async fn ten_at_once_and_again() {
+    let shop = Shop::bare().await;
+    let instances = join_all((0..10).map(|_| shop.again())).await;
+    for outcome in join_all(instances.iter().map(|each| each.postgres.migrate())).await {
+        outcome.unwrap();
+    }
+    assert_eq!(shop.count("tidelock.migration").await, 1);
+    shop.postgres.migrate().await.unwrap();
+    shop.postgres.check().await.unwrap();
+}
+
+/// Where transactions are REPEATABLE READ by default, whoever waited for the lock must still see what was done.
+#[tokio::test]
+async fn ten_at_once_whatever_the_default_isolation() {
+    let shop = Shop::bare().await;
+    let (_, name) = shop.url.rsplit_once('/').unwrap();
+    shop.run(&format!("ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")).await;
+    let instances = join_all((0..10).map(|_| shop.again())).await;
+    for outcome in join_all(instances.iter().map(|each| each.postgres.migrate())).await {
+        outcome.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn in_a_schema_of_another_name() {
+    let shop = Shop::bare().await;
+    let postgres = in_schema(&shop, "mail_2").await;
+    postgres.migrate().await.unwrap();
+    postgres.check().await.unwrap();
+    assert_eq!(shop.count("pg_namespace WHERE nspname = 'tidelock'").await, 0);
+    let outbox = postgres.outbox();
+    let mut transaction = outbox.begin().await.unwrap();
+    transaction.enqueue_message(Outgoing::raw("t", "k", None));
+    transaction.commit().await.unwrap();
+    let mut reader = postgres.reader(ALL, &postgres.origin().await.unwrap()).await.unwrap();
+    assert_eq!(reader.read(10).await.unwrap().unwrap().rows.len(), 1);
+    let mut unit = postgres.begin().await.unwrap();
+    assert!(unit.admit("g", &[]).await.unwrap().is_empty());
+    assert!(matches!(unit.commit().await, tidelock::commit::Commit::Committed));
+    // A second one beside it.
+    let other = in_schema(&shop, "tidelock").await;
+    other.migrate().await.unwrap();
+    assert_eq!(shop.count("tidelock.outbox").await, 0);
+}
+
+#[tokio::test]
+async fn a_newer_version_is_refused() {
+    let shop = Shop::new().await;
+    shop.run("INSERT INTO tidelock.migration (version) VALUES (977)").await;
+    let error = shop.postgres.migrate().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Config);
+    let text = error.to_string();
+    assert!(text.contains("version 977") && text.contains("up to version 1"), "{text}");
+}
+
+#[tokio::test]
+async fn a_migration_that_fails_leaves_nothing() {
+    let shop = Shop::bare().await;
+    shop.run("CREATE SCHEMA tidelock; CREATE TABLE tidelock.inbox (not_ours int)").await;
+    assert!(shop.postgres.migrate().await.is_err());
+    assert_eq!(shop.count("pg_tables WHERE schemaname = 'tidelock'").await, 1);
+    shop.run("DROP TABLE tidelock.inbox").await;
+    shop.postgres.migrate().await.unwrap();
+    shop.postgres.check().await.unwrap();
+}

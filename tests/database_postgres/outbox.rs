@@ -1,0 +1,154 @@
+//! The write side: what is enqueued, in which order, and when.
+
+use serde::{Deserialize, Serialize};
+use sqlx::Connection as _;
+use tidelock::{
+    event::Event,
+    message::{Key, MessageId},
+    outbox::Outgoing,
+};
+
+use super::{Shop, next, next_batch, put, text};
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Made {
+    key: String,
+    n: i32,
+}
+
+impl Event for Made {
+    const TYPE: &'static str = "Made";
+    const TOPIC: &'static str = "made";
+
+    fn key(&self) -> Key {
+        self.key.as_str().into()
+    }
+}
+
+fn made(n: i32) -> Made {
+    Made { key: format!("k{n}"), n }
+}
+
+#[tokio::test]
+async fn one_event_with_everything_it_is() {
+    let shop = Shop::new().await;
+    let mut transaction = shop.postgres.pool().begin().await.unwrap();
+    let id = shop.postgres.outbox().enqueue(&mut transaction, &made(7)).await.unwrap();
+    transaction.commit().await.unwrap();
+    let row = next_batch(&mut shop.start().await, 10).await.rows.remove(0);
+    assert_eq!(row.id, id);
+    assert_eq!((&*row.topic, row.event_type.as_deref()), ("made", Some("Made")));
+    assert_eq!(text(row.key.as_ref()), "k7");
+    assert_eq!(text(row.payload.as_ref()), r#"{"key":"k7","n":7}"#);
+    assert_eq!(row.headers, None);
+}
+
+#[tokio::test]
+async fn many_keep_their_order_and_their_ids() {
+    let shop = Shop::new().await;
+    let outbox = shop.postgres.outbox();
+    let mut transaction = shop.postgres.pool().begin().await.unwrap();
+    let events: Vec<Made> = (0..500).map(made).collect();
+    let mut ids = outbox.enqueue_all(&mut transaction, &events).await.unwrap();
+    let own = MessageId::new();
+    let messages = [
+        Outgoing::raw("raw", Key::NONE, None).id(own),
+        Outgoing::raw("raw", vec![0_u8, 0xff], Some(vec![0xfe].into())).header("a", "1").header("a", "2"),
+    ];
+    ids.extend(outbox.enqueue_messages(&mut transaction, &messages).await.unwrap());
+    assert!(outbox.enqueue_messages(&mut transaction, &[]).await.unwrap().is_empty());
+    transaction.commit().await.unwrap();
+    let mut reader = shop.start().await;
+    let mut rows = Vec::new();
+    while rows.len() < 502 {
+        rows.extend(next_batch(&mut reader, 1_000).await.rows);
+    }
+    assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), ids);
+    assert_eq!(ids[500], own);
+    for (row, event) in rows.iter().zip(&events) {
+        assert_eq!(text(row.key.as_ref()), event.key);
+    }
+    assert_eq!((rows[500].key.as_deref(), rows[500].payload.as_deref()), (None, None));
+    assert_eq!(
+        (rows[501].key.as_deref(), rows[501].payload.as_deref()),
+        (Some(&[0, 0xff][..]), Some(&[0xfe][..]))
+    );
+    let headers = rows[501].headers.clone().map(serde_json::Value::Object);
+    assert_eq!(headers, Some(serde_json::json!({"a": "2"})));
+}
+
+/// Messages are numbered after every lock: whoever committed meanwhile, and may have held the entity before, comes first.
+#[tokio::test]
+async fn messages_are_inserted_just_before_commit() {
+    let shop = Shop::new().await;
+    let mut reader = shop.start().await;
+    let mut early = shop.postgres.outbox().begin().await.unwrap();
+    let id = early.enqueue(&made(1)).unwrap();
+    sqlx::query("SELECT pg_current_xact_id()").execute(&mut *early).await.unwrap();
+    let inside: i64 = {
+        use sqlx::Row;
+        let count = sqlx::query("SELECT count(*) FROM tidelock.outbox");
+        count.fetch_one(&mut *early).await.unwrap().get(0)
+    };
+    assert_eq!(inside, 0, "not inserted yet, not even to its own transaction");
+    let mut other = shop.pool.begin().await.unwrap();
+    put(&mut other, "k1", "other").await;
+    early.commit().await.unwrap();
+    other.commit().await.unwrap();
+    let rows = next_batch(&mut reader, 10).await.rows;
+    assert_eq!(text(rows[0].payload.as_ref()), "other");
+    assert_eq!(rows[1].id, id);
+}
+
+#[tokio::test]
+async fn what_is_rolled_back_was_never_there() {
+    let shop = Shop::new().await;
+    let mut reader = shop.start().await;
+    let outbox = shop.postgres.outbox();
+    let mut transaction = shop.postgres.pool().begin().await.unwrap();
+    outbox.enqueue(&mut transaction, &made(1)).await.unwrap();
+    transaction.rollback().await.unwrap();
+
+    let mut dropped = outbox.begin().await.unwrap();
+    dropped.enqueue(&made(2)).unwrap();
+    shop.run("CREATE TABLE effect (n int)").await;
+    sqlx::query("INSERT INTO effect VALUES (1)").execute(&mut *dropped).await.unwrap();
+    drop(dropped);
+
+    // A savepoint of one's own inside.
+    let mut kept = outbox.begin().await.unwrap();
+    let mut nested = kept.begin().await.unwrap();
+    outbox.enqueue(&mut nested, &made(3)).await.unwrap();
+    nested.rollback().await.unwrap();
+    kept.enqueue_message(Outgoing::raw("t", "k", Some("kept".into())));
+    kept.commit().await.unwrap();
+
+    assert_eq!(next(&mut reader).await, ["kept"]);
+    assert_eq!(shop.count("effect").await, 0);
+}
+
+/// PostgreSQL answers COMMIT of a failed transaction with success, and rolls back.
+#[tokio::test]
+async fn a_transaction_that_failed_does_not_report_success() {
+    let shop = Shop::new().await;
+    for with_message in [true, false] {
+        let mut transaction = shop.postgres.outbox().begin().await.unwrap();
+        assert!(sqlx::query("SELECT 1 / 0").execute(&mut *transaction).await.is_err());
+        if with_message {
+            transaction.enqueue(&made(1)).unwrap();
+        }
+        assert!(transaction.commit().await.is_err(), "with a message: {with_message}");
+    }
+    assert!(shop.outbox().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_commit_wakes_the_relay() {
+    use tidelock::database::Source as _;
+    let shop = Shop::new().await;
+    let hint = shop.postgres.hint();
+    let mut transaction = shop.postgres.outbox().begin().await.unwrap();
+    transaction.enqueue(&made(1)).unwrap();
+    transaction.commit().await.unwrap();
+    tokio::time::timeout(super::WAIT, hint.notified()).await.unwrap();
+}
