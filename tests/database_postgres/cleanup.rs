@@ -100,7 +100,7 @@ async fn the_origin_has_passed_nothing() {
 async fn one_shard_never_deletes_rows_of_another() {
     let shop = Shop::new().await;
     for n in 0..60 {
-        put(&mut *shop.pool.acquire().await.unwrap(), &n.to_string(), &n.to_string()).await;
+        put(&mut shop.pool.acquire().await.unwrap(), &n.to_string(), &n.to_string()).await;
     }
     let shard = Shard { index: 1, count: 2 };
     let origin = shop.postgres.origin().await.unwrap();

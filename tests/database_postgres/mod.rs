@@ -88,7 +88,7 @@ impl Shop {
 
     /// Commits one row.
     async fn commit(&self, text: &str) {
-        put(&mut *self.pool.acquire().await.unwrap(), "key", text).await;
+        put(&mut self.pool.acquire().await.unwrap(), "key", text).await;
     }
 
     /// What stands in the outbox, in order of `seq`, to a transaction of now.
