@@ -86,6 +86,8 @@ names! {
 mod active {
     use std::{collections::HashMap, path::PathBuf, sync::LazyLock, sync::Mutex, thread, time::Duration};
 
+    use tokio::runtime::{Handle, RuntimeFlavor};
+
     use super::{Point, Variant};
 
     /// `TIDELOCK_FAILPOINTS="R4=abort;P6=2:pause(/tmp/dir)"`: at its second hit P6 writes `/tmp/dir/P6` and waits until
@@ -148,8 +150,17 @@ mod active {
             }
         };
         std::fs::write(&marker, b"").unwrap_or_else(|error| panic!("{}: {error}", marker.display()));
-        while marker.exists() {
-            thread::sleep(Duration::from_millis(5));
+        let wait = || {
+            while marker.exists() {
+                thread::sleep(Duration::from_millis(5));
+            }
+        };
+        // Only the caller stands still: whatever else its runtime's thread would have done goes on elsewhere.
+        match Handle::try_current() {
+            Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => {
+                tokio::task::block_in_place(wait)
+            }
+            _ => wait(),
         }
     }
 
