@@ -15,7 +15,9 @@ const TOPIC: &str = "latency";
 const PARTITIONS: i32 = 6;
 const WRITERS: u32 = 8;
 
-pub(crate) async fn run(bench: &Bench, rate: u32, length: Duration) {
+/// Writes for `warm_up` (a broker that has just started compiles its code for half a minute), then for `length`, and
+/// counts only the latter.
+pub(crate) async fn run(bench: &Bench, rate: u32, warm_up: Duration, length: Duration) {
     let postgres = bench.postgres().await;
     witness::create_topic(&bench.lab.kafka_url(), TOPIC, PARTITIONS, &[]).await;
     let pipeline = Pipeline::builder(bench.kafka(), postgres.clone())
@@ -37,7 +39,7 @@ pub(crate) async fn run(bench: &Bench, rate: u32, length: Duration) {
             tokio::spawn(async move {
                 let mut tick = tokio::time::interval(Duration::from_secs(1) * WRITERS / rate);
                 tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
-                let until = Instant::now() + length;
+                let until = Instant::now() + warm_up + length;
                 let mut written = 0_usize;
                 while Instant::now() < until {
                     let due = tick.tick().await;
@@ -64,7 +66,8 @@ pub(crate) async fn run(bench: &Bench, rate: u32, length: Duration) {
         written += writer.await.unwrap();
     }
     let mut waits: Vec<f64> = Vec::with_capacity(written);
-    let warm_up = written / 10;
+    let share = warm_up.as_secs_f64() / (warm_up + length).as_secs_f64();
+    let warm_up = (written as f64 * share) as usize;
     for n in 0..written {
         let (payload, received): (Vec<u8>, SystemTime) =
             receiver.recv_timeout(Duration::from_secs(20)).unwrap();
@@ -79,7 +82,8 @@ pub(crate) async fn run(bench: &Bench, rate: u32, length: Duration) {
     waits.sort_by(f64::total_cmp);
     let at = |share: f64| waits[((waits.len() - 1) as f64 * share) as usize];
     println!(
-        "{written} messages at {rate}/s ({} writes begun over 100 ms late): p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
+        "{} messages at {rate}/s ({} writes begun over 100 ms late): p50 {:.1} ms, p90 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
+        waits.len(),
         late.load(Ordering::Relaxed),
         at(0.5),
         at(0.9),

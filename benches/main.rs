@@ -47,8 +47,11 @@ enum Measure {
         /// Messages per second.
         #[arg(long, default_value_t = 1_000)]
         rate: u32,
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, default_value_t = 30)]
         seconds: u32,
+        /// Seconds of load before anything is counted.
+        #[arg(long, default_value_t = 50)]
+        warm_up: u32,
     },
     /// A processor with one insert per message, against one message per commit.
     Handler {
@@ -79,15 +82,16 @@ impl Bench {
 
 #[tokio::main]
 async fn main() {
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "error".into());
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "error,librdkafka=off,rdkafka=off".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let arguments = Arguments::parse();
     let lab = tokio::task::spawn_blocking(|| Lab::builder().start()).await.unwrap().unwrap();
     let bench = Bench { lab, rounds: arguments.rounds, payload: arguments.payload };
     match arguments.measure.unwrap_or(Measure::Drain { rows: 200_000 }) {
         Measure::Drain { rows } => drain::run(&bench, rows).await,
-        Measure::Latency { rate, seconds } => {
-            latency::run(&bench, rate, Duration::from_secs(seconds.into())).await
+        Measure::Latency { rate, seconds: counted, warm_up } => {
+            let seconds = |count: u32| Duration::from_secs(count.into());
+            latency::run(&bench, rate, seconds(warm_up), seconds(counted)).await
         }
         Measure::Handler { messages } => handler::run(&bench, messages).await,
     }
