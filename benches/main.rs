@@ -82,7 +82,7 @@ impl Bench {
 
 #[tokio::main]
 async fn main() {
-    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "error,librdkafka=off,rdkafka=off".into());
+    let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "tidelock=error".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let arguments = Arguments::parse();
     let lab = tokio::task::spawn_blocking(|| Lab::builder().start()).await.unwrap().unwrap();
