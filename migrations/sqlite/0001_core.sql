@@ -9,7 +9,8 @@ CREATE TABLE tidelock_database (
 ) STRICT;
 INSERT INTO tidelock_database (one) VALUES (1);
 
--- Messages to publish, in order of `seq`, which is the order of their commits.
+-- Messages to publish, in order of `seq`, which is the order of their commits. Written by hand, texts become bytes:
+-- INSERT INTO tidelock_outbox (topic, key, payload, bucket) VALUES ('orders', CAST('key-1' AS BLOB), CAST('{}' AS BLOB), ..).
 CREATE TABLE tidelock_outbox (
     -- AUTOINCREMENT: without it a table that was emptied begins again at 1, below the relay's position.
     seq     INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -19,7 +20,8 @@ CREATE TABLE tidelock_outbox (
     payload BLOB,
     type    TEXT,
     headers TEXT    CHECK (json_type(headers) = 'object'),
-    -- The first byte of sha256(key), of sha256('') without a key; SQLite cannot compute it.
+    -- The first byte of sha256(key), of sha256('') without a key (227); SQLite cannot compute it. One shard
+    -- does not look at it.
     bucket  INTEGER NOT NULL CHECK (bucket BETWEEN 0 AND 255),
     time    INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))
 ) STRICT;

@@ -9,8 +9,20 @@ use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, SqlitePool, sqlite::SqlitePoolOptions};
 use tidelock::database::{Batch, Reader as _, Shard, Source, sqlite::Sqlite};
 
+mod checks;
+mod cleanup;
+mod contention;
 mod fences;
+mod identity;
+mod in_memory;
+mod migrations;
+mod outbox;
+mod quarantine;
+mod quarantine_outputs;
+mod reading;
+mod shards;
 mod unit;
+mod unit_commit;
 
 type Reader = <Sqlite as Source>::Reader;
 type Rows = Batch<<Sqlite as Source>::Published>;

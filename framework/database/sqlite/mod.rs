@@ -6,6 +6,34 @@
 //! Other processes, and pools of the service's own, are met with `BEGIN IMMEDIATE` and a time-out; one that is busy for
 //! longer is an error of kind `Unavailable`, and is tried again.
 //!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> tidelock::error::Result<()> {
+//! use tidelock::{database::sqlite::Sqlite, outbox::Outgoing};
+//!
+//! # let path = std::env::temp_dir().join(format!("tidelock_doc_{}.db", std::process::id()));
+//! let sqlite = Sqlite::open(&path).await?;
+//! sqlite.migrate().await?;
+//! # (async || -> Result<(), Box<dyn std::error::Error>> {
+//! // In a transaction of the service's own pool:
+//! let pool = sqlx::SqlitePool::connect_with(sqlite.options()).await?;
+//! let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+//! let message = Outgoing::raw("orders", "order-1", Some("made".into()));
+//! sqlite.outbox().enqueue_message(&mut transaction, message).await?;
+//! transaction.commit().await?;
+//! sqlite.outbox().committed();
+//! # pool.close().await;
+//! # Ok(()) })().await.unwrap();
+//! // Or in one of the framework's writer, which tasks of this process take in turn:
+//! let mut transaction = sqlite.outbox().begin().await?;
+//! transaction.enqueue_message(Outgoing::raw("orders", "order-1", Some("paid".into())));
+//! transaction.commit().await?;
+//! # drop(sqlite);
+//! # let _ = std::fs::remove_file(&path);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! A handler holds the lock from its first statement to its commit. Whatever else it waits for, everybody waits for: no
 //! request to another service belongs into it, and no second transaction ([`Sqlite::outbox`]'s `begin`), which would
 //! wait for the handler itself.
@@ -19,10 +47,7 @@
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
-use sqlx::{
-    ConnectOptions as _, SqliteConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
-};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use tokio::{
     sync::{Mutex, Notify},
     time::{Instant, sleep},
@@ -80,7 +105,7 @@ impl Sqlite {
     /// Opens the file, or creates it. Puts it into WAL mode.
     ///
     /// # Errors
-    /// Kind `Config` for a path that is not one of a file, `Unavailable` when it cannot be opened.
+    /// Kind `Config` for a path that is not one of a file, or cannot be opened; `Unavailable` while others lock it.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = path.to_string_lossy();
@@ -107,7 +132,16 @@ impl Sqlite {
     }
 
     async fn over(options: SqliteConnectOptions, in_memory: bool) -> Result<Self> {
-        let writer = Arc::new(Mutex::new(Writer::open(&options).await?));
+        let until = Instant::now() + OPEN_PATIENCE;
+        let writer = loop {
+            match Writer::open(&options).await {
+                // The change to WAL mode does not wait for others that make it at the same time.
+                Err(error) if fault::is_busy(&error) && Instant::now() < until => sleep(OPEN_INTERVAL).await,
+                outcome => break outcome,
+            }
+        };
+        let what = || format!("open database {:?}", options.get_filename());
+        let writer = Arc::new(Mutex::new(writer.map_err(fault::failed(what()))?));
         let hint = Arc::default();
         Ok(Self { shared: Arc::new(Shared { options, in_memory, writer, hint }), inline: false })
     }
@@ -145,15 +179,4 @@ fn safe(options: SqliteConnectOptions) -> SqliteConnectOptions {
         // Apple's fsync leaves the data in the disk's cache; elsewhere this changes nothing.
         .pragma("fullfsync", "ON")
         .pragma("checkpoint_fullfsync", "ON")
-}
-
-/// The change to WAL mode does not wait for others that make it at the same time.
-async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
-    let until = Instant::now() + OPEN_PATIENCE;
-    loop {
-        match options.connect().await {
-            Err(error) if fault::is_busy(&error) && Instant::now() < until => sleep(OPEN_INTERVAL).await,
-            outcome => return outcome,
-        }
-    }
 }

@@ -5,10 +5,10 @@ use std::{collections::HashMap, sync::Arc};
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use serde_json::{Map, Value};
-use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow, types::Json};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Row, SqliteConnection, sqlite::SqliteRow, types::Json};
 use uuid::Uuid;
 
-use super::{Sqlite, connect, fault::failed, position::Place, source::SqlitePublished};
+use super::{Sqlite, fault::failed, position::Place, source::SqlitePublished};
 use crate::{
     database::{Batch, OutboxRow, Reader, Shard},
     error::{Error, Kind, Result},
@@ -58,7 +58,7 @@ impl SqliteReader {
         let own = match database.shared.in_memory {
             true => None,
             false => {
-                let connection = database.call(connect(&database.shared.options)).await;
+                let connection = database.call(database.shared.options.connect()).await;
                 Some(connection.map_err(failed("connect the reader of the outbox"))?)
             }
         };

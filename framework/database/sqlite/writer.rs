@@ -11,13 +11,13 @@ use std::{
 };
 
 use sqlx::{
-    Connection as _, SqlSafeStr as _, SqliteConnection,
+    ConnectOptions as _, Connection as _, SqlSafeStr as _, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteTransactionManager as Manager},
 };
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::{sync::OwnedMutexGuard, time::timeout};
 
-use super::{Sqlite, connect, fault};
+use super::{Sqlite, fault};
 use crate::{
     commit::Commit,
     error::{Error, Kind, Result},
@@ -45,11 +45,9 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) async fn open(options: &SqliteConnectOptions) -> Result<Self> {
+    pub(super) async fn open(options: &SqliteConnectOptions) -> Result<Self, sqlx::Error> {
         let watch = Arc::default();
-        let what = || format!("open database {:?}", options.get_filename());
-        let connection = watched(options, &watch).await.map_err(fault::failed(what()))?;
-        Ok(Self { connection, watch, broken: false })
+        Ok(Self { connection: watched(options, &watch).await?, watch, broken: false })
     }
 
     /// As good as new, whatever the last one left behind.
@@ -90,7 +88,7 @@ async fn watched(
     options: &SqliteConnectOptions,
     watch: &Arc<Watch>,
 ) -> Result<SqliteConnection, sqlx::Error> {
-    let mut connection = connect(options).await?;
+    let mut connection = options.connect().await?;
     let mut handle = connection.lock_handle().await?;
     let watching = watch.clone();
     handle.set_commit_hook(move || {
