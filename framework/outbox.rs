@@ -15,9 +15,14 @@
 
 use std::ops::{Deref, DerefMut};
 
-use sqlx::{PgConnection, Transaction};
+use sqlx::Transaction;
 
-use crate::{database::postgres::Postgres, error::Result, event::Event, message::MessageId};
+use crate::{
+    database::{Enqueue, postgres::Postgres, sqlite::Sqlite},
+    error::Result,
+    event::Event,
+    message::MessageId,
+};
 
 pub use crate::outgoing::Outgoing;
 
@@ -43,7 +48,7 @@ pub use crate::outgoing::Outgoing;
 /// # }
 /// ```
 #[derive(Debug, Clone)]
-pub struct Outbox(Postgres);
+pub struct Outbox<D = Postgres>(D);
 
 impl Postgres {
     /// The write side of the outbox.
@@ -52,14 +57,21 @@ impl Postgres {
     }
 }
 
-impl Outbox {
+impl Sqlite {
+    /// The write side of the outbox.
+    pub fn outbox(&self) -> Outbox<Self> {
+        Outbox(self.clone())
+    }
+}
+
+impl<D: Enqueue> Outbox<D> {
     /// Enqueues an event in your transaction; one INSERT. Answers its id. Lock or update the entity before.
     ///
     /// # Errors
     /// Kind `Handler` when the event cannot be encoded, else of the database.
     pub async fn enqueue<E: Event>(
         &self,
-        transaction: &mut Transaction<'_, sqlx::Postgres>,
+        transaction: &mut Transaction<'_, D::Driver>,
         event: &E,
     ) -> Result<MessageId> {
         self.enqueue_message(transaction, Outgoing::of(event)?).await
@@ -71,7 +83,7 @@ impl Outbox {
     /// As [`enqueue`](Self::enqueue).
     pub async fn enqueue_all<'e, E: Event>(
         &self,
-        transaction: &mut Transaction<'_, sqlx::Postgres>,
+        transaction: &mut Transaction<'_, D::Driver>,
         events: impl IntoIterator<Item = &'e E>,
     ) -> Result<Vec<MessageId>> {
         let messages: Vec<Outgoing> = events.into_iter().map(Outgoing::of).collect::<Result<_>>()?;
@@ -84,10 +96,10 @@ impl Outbox {
     /// Of the database.
     pub async fn enqueue_message(
         &self,
-        transaction: &mut Transaction<'_, sqlx::Postgres>,
+        transaction: &mut Transaction<'_, D::Driver>,
         message: Outgoing,
     ) -> Result<MessageId> {
-        self.0.insert_one(&mut *transaction, &message).await?;
+        self.0.insert(&mut *transaction, std::slice::from_ref(&message)).await?;
         Ok(message.id)
     }
 
@@ -97,10 +109,10 @@ impl Outbox {
     /// Of the database.
     pub async fn enqueue_messages(
         &self,
-        transaction: &mut Transaction<'_, sqlx::Postgres>,
+        transaction: &mut Transaction<'_, D::Driver>,
         messages: &[Outgoing],
     ) -> Result<Vec<MessageId>> {
-        self.0.insert_all(&mut *transaction, messages).await?;
+        self.0.insert(&mut *transaction, messages).await?;
         Ok(Outgoing::ids(messages))
     }
 
@@ -113,7 +125,7 @@ impl Outbox {
     ///
     /// # Errors
     /// Of the database.
-    pub async fn begin(&self) -> Result<OutboxTransaction> {
+    pub async fn begin(&self) -> Result<OutboxTransaction<D>> {
         let transaction = self.0.begin_business().await?;
         Ok(OutboxTransaction { database: self.0.clone(), transaction, messages: Vec::new() })
     }
@@ -122,13 +134,13 @@ impl Outbox {
 /// A business transaction with messages that are inserted just before COMMIT, so that they are ordered after every lock
 /// it took. Use it as the native connection. Dropped, it rolls back, and no message was ever there.
 #[derive(Debug)]
-pub struct OutboxTransaction {
-    database: Postgres,
-    transaction: Transaction<'static, sqlx::Postgres>,
+pub struct OutboxTransaction<D: Enqueue = Postgres> {
+    database: D,
+    transaction: D::Transaction,
     messages: Vec<Outgoing>,
 }
 
-impl OutboxTransaction {
+impl<D: Enqueue> OutboxTransaction<D> {
     /// Publishes an event if this transaction commits. Answers its id.
     ///
     /// # Errors
@@ -150,27 +162,26 @@ impl OutboxTransaction {
     /// Of the database. As with every database, an error of the connection during COMMIT leaves open whether it was
     /// committed; either way all of it was, or nothing.
     pub async fn commit(mut self) -> Result<()> {
-        if self.messages.is_empty() {
-            self.database.require_whole(&mut self.transaction).await?;
-            return self.database.commit_business(self.transaction).await;
+        let enqueues = !self.messages.is_empty();
+        self.database.insert(&mut self.transaction, &self.messages).await?;
+        self.database.commit_business(self.transaction, enqueues).await?;
+        if enqueues {
+            self.database.enqueued();
         }
-        self.database.insert_all(&mut self.transaction, &self.messages).await?;
-        self.database.commit_business(self.transaction).await?;
-        self.database.enqueued();
         Ok(())
     }
 }
 
-impl Deref for OutboxTransaction {
-    type Target = PgConnection;
+impl<D: Enqueue> Deref for OutboxTransaction<D> {
+    type Target = <D::Driver as sqlx::Database>::Connection;
 
-    fn deref(&self) -> &PgConnection {
+    fn deref(&self) -> &Self::Target {
         &self.transaction
     }
 }
 
-impl DerefMut for OutboxTransaction {
-    fn deref_mut(&mut self) -> &mut PgConnection {
+impl<D: Enqueue> DerefMut for OutboxTransaction<D> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.transaction
     }
 }

@@ -61,4 +61,9 @@ impl Outgoing {
         self.headers.get_or_insert_default().insert(name.into(), Value::String(value.into()));
         self
     }
+
+    /// The ids, in order.
+    pub(crate) fn ids(messages: &[Self]) -> Vec<MessageId> {
+        messages.iter().map(|each| each.id).collect()
+    }
 }

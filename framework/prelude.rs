@@ -3,7 +3,7 @@
 pub use async_trait::async_trait;
 
 pub use crate::{
-    database::{NoDatabase, postgres::Postgres},
+    database::{NoDatabase, postgres::Postgres, sqlite::Sqlite},
     error::BoxError,
     event::Event,
     handler::{Context, Handler, Outcome},

@@ -1,9 +1,10 @@
-//! Everything that is tested on real Kafka and real PostgreSQL, in one binary.
+//! Everything that is tested on real Kafka, PostgreSQL and SQLite, in one binary.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod architecture;
 mod crash;
 mod database_postgres;
+mod database_sqlite;
 mod log_kafka;
 mod pipeline;
 mod settings;

@@ -1,10 +1,10 @@
 //! Seam 2: a database.
 //!
 //! [`Database`] is what the processor needs (fence, inbox, pending outputs), [`Source`] what the relay needs
-//! (outbox, position, quarantine). All SQL lies below this room. Handlers always get the native connection of
+//! (outbox, position, quarantine), [`Enqueue`] what business transactions need. All SQL lies below this room. Handlers always get the native connection of
 //! their own database, never a wrapper.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, ops::DerefMut, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,10 +12,16 @@ use serde_json::{Map, Value};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::{commit::Commit, error::Result, message::MessageId};
+use crate::{
+    commit::Commit,
+    error::Result,
+    message::{Key, MessageId},
+    outgoing::Outgoing,
+};
 
 mod none;
 pub mod postgres;
+pub mod sqlite;
 
 pub use none::NoDatabase;
 
@@ -78,6 +84,10 @@ pub trait Database: Clone + Send + Sync + 'static {
 
     /// Whether there is a database at all: without one, the log's own offset is the only truth.
     const FENCED: bool = true;
+
+    /// Whether an open unit keeps every other writer of the database waiting. None is then left open while a log
+    /// transaction is under way: a log that does not answer must not stop the database.
+    const ONE_WRITER: bool = false;
 
     /// Reads one fence row.
     async fn fence(&self, key: &FenceKey) -> Result<Option<Fence>>;
@@ -186,6 +196,25 @@ pub struct Quarantined {
     pub reason: String,
 }
 
+/// A message in quarantine, as people see it.
+#[derive(Debug, Clone)]
+pub struct QuarantineEntry {
+    /// Its place; entries of a key are released in this order.
+    pub entry: i64,
+    /// The message id.
+    pub id: MessageId,
+    /// The topic.
+    pub topic: String,
+    /// The key.
+    pub key: Key,
+    /// Why it is here.
+    pub reason: String,
+    /// Whether its release was asked for.
+    pub release_asked: bool,
+    /// Emitted by a handler, rather than enqueued in the outbox.
+    pub emitted: bool,
+}
+
 /// A key whose later messages wait in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HeldKey {
@@ -267,4 +296,31 @@ pub trait Reader: Send {
     /// Returns once everything the last `read` saw would survive a crash of the server. Until then none of it may
     /// be committed to the log, and `read` does not go on.
     async fn durable(&mut self) -> Result<()>;
+}
+
+/// A database whose business transactions can publish: the write side of the outbox.
+#[async_trait]
+pub trait Enqueue: Clone + Send + Sync + 'static {
+    /// The database as sqlx knows it.
+    type Driver: sqlx::Database;
+    /// A transaction that [`begin_business`](Self::begin_business) opened. Dropping it rolls back.
+    type Transaction: DerefMut<Target = <Self::Driver as sqlx::Database>::Connection> + Send;
+
+    /// Inserts messages into the outbox, in the connection's transaction; they get their places in the order given.
+    async fn insert(
+        &self,
+        connection: &mut <Self::Driver as sqlx::Database>::Connection,
+        messages: &[Outgoing],
+    ) -> Result<()>;
+
+    /// Opens a transaction.
+    async fn begin_business(&self) -> Result<Self::Transaction>;
+
+    /// Commits, and never reports as committed what a failed statement has undone. `inserted`: the last thing done in
+    /// the transaction was an [`insert`](Self::insert). An error leaves open whether it took effect, as with every
+    /// database.
+    async fn commit_business(&self, transaction: Self::Transaction, inserted: bool) -> Result<()>;
+
+    /// Something was committed to the outbox: wakes the relays of this process.
+    fn enqueued(&self);
 }

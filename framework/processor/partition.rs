@@ -142,6 +142,9 @@ impl<D: Database> Partition<D> {
 
     /// One batch: handlers, then the last batch's log transaction, then this one's database commit.
     async fn batch(&mut self) -> Result<()> {
+        if D::ONE_WRITER {
+            self.settle().await?;
+        }
         let alone = self.waiting.front().is_some_and(|record| record.offset < self.alone_below);
         let count = if alone { 1 } else { self.waiting.len().min(self.shared.config.max_batch) };
         let batch: Vec<Received> = self.waiting.drain(..count).collect();

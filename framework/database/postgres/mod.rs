@@ -23,8 +23,9 @@ mod unit;
 mod write;
 
 pub use config::PostgresConfig;
-pub use quarantine::QuarantineEntry;
 pub use unit::PostgresUnit;
+
+pub use super::QuarantineEntry;
 
 use crate::{
     config::Problems,

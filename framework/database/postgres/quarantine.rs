@@ -8,29 +8,10 @@ use uuid::Uuid;
 
 use super::{Postgres, fault::failed, reader::shard_filter};
 use crate::{
-    database::{FenceKey, HeldKey, Quarantined, Released, Shard},
+    database::{FenceKey, HeldKey, QuarantineEntry, Quarantined, Released, Shard},
     error::{Error, Kind, Result},
-    message::{Key, MessageId},
+    message::MessageId,
 };
-
-/// A message in quarantine, as people see it.
-#[derive(Debug, Clone)]
-pub struct QuarantineEntry {
-    /// Its place; entries of a key are released in this order.
-    pub entry: i64,
-    /// The message id.
-    pub id: MessageId,
-    /// The topic.
-    pub topic: String,
-    /// The key.
-    pub key: Key,
-    /// Why it is here.
-    pub reason: String,
-    /// Whether its release was asked for.
-    pub release_asked: bool,
-    /// Emitted by a handler, rather than enqueued in the outbox.
-    pub emitted: bool,
-}
 
 impl Postgres {
     /// The oldest entries of the quarantine.

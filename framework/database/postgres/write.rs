@@ -1,14 +1,46 @@
 //! Inserts into the outbox.
 
-use sqlx::{PgConnection, types::Json};
+use async_trait::async_trait;
+use sqlx::{PgConnection, Transaction, types::Json};
 use uuid::Uuid;
 
 use super::{Postgres, fault::failed};
-use crate::{error::Result, message::MessageId, outgoing::Outgoing};
+use crate::{database::Enqueue, error::Result, outgoing::Outgoing};
+
+#[async_trait]
+impl Enqueue for Postgres {
+    type Driver = sqlx::Postgres;
+    type Transaction = Transaction<'static, sqlx::Postgres>;
+
+    async fn insert(&self, connection: &mut PgConnection, messages: &[Outgoing]) -> Result<()> {
+        match messages {
+            [] => Ok(()),
+            [message] => self.insert_one(connection, message).await,
+            messages => self.insert_all(connection, messages).await,
+        }
+    }
+
+    async fn begin_business(&self) -> Result<Self::Transaction> {
+        self.pool().begin().await.map_err(failed("begin a transaction"))
+    }
+
+    async fn commit_business(&self, mut transaction: Self::Transaction, inserted: bool) -> Result<()> {
+        if !inserted {
+            // COMMIT of a failed transaction answers with success and rolls back; any other statement tells.
+            sqlx::query("SELECT").execute(&mut *transaction).await.map_err(failed("commit"))?;
+        }
+        transaction.commit().await.map_err(failed("commit"))
+    }
+
+    fn enqueued(&self) {
+        self.0.hint.notify_waiters();
+        self.0.hint.notify_one();
+    }
+}
 
 impl Postgres {
     /// One INSERT.
-    pub(crate) async fn insert_one(&self, connection: &mut PgConnection, message: &Outgoing) -> Result<()> {
+    async fn insert_one(&self, connection: &mut PgConnection, message: &Outgoing) -> Result<()> {
         let insert = self.sql(
             "INSERT INTO tidelock.outbox (id, topic, key, payload, type, headers) VALUES ($1, $2, $3, $4, $5, $6)",
         );
@@ -26,14 +58,7 @@ impl Postgres {
     }
 
     /// One INSERT; the messages get their places in the order given.
-    pub(crate) async fn insert_all(
-        &self,
-        connection: &mut PgConnection,
-        messages: &[Outgoing],
-    ) -> Result<()> {
-        if messages.is_empty() {
-            return Ok(());
-        }
+    async fn insert_all(&self, connection: &mut PgConnection, messages: &[Outgoing]) -> Result<()> {
         let insert = self.sql(
             "INSERT INTO tidelock.outbox (id, topic, key, payload, type, headers) \
              SELECT id, topic, key, payload, type, headers \
@@ -51,37 +76,5 @@ impl Postgres {
             .await
             .map_err(failed("enqueue messages"))?;
         Ok(())
-    }
-
-    /// Opens a transaction on the service's pool.
-    pub(crate) async fn begin_business(&self) -> Result<sqlx::Transaction<'static, sqlx::Postgres>> {
-        self.pool().begin().await.map_err(failed("begin a transaction"))
-    }
-
-    /// COMMIT of a failed transaction answers with success and rolls back; any other statement tells.
-    pub(crate) async fn require_whole(&self, connection: &mut PgConnection) -> Result<()> {
-        sqlx::query("SELECT").execute(connection).await.map_err(failed("commit"))?;
-        Ok(())
-    }
-
-    /// Commits; an error leaves open whether it took effect, as with every database.
-    pub(crate) async fn commit_business(
-        &self,
-        transaction: sqlx::Transaction<'_, sqlx::Postgres>,
-    ) -> Result<()> {
-        transaction.commit().await.map_err(failed("commit"))
-    }
-
-    /// Something was committed to the outbox: wakes the relays of this process.
-    pub(crate) fn enqueued(&self) {
-        self.0.hint.notify_waiters();
-        self.0.hint.notify_one();
-    }
-}
-
-impl Outgoing {
-    /// The ids, in order.
-    pub(crate) fn ids(messages: &[Self]) -> Vec<MessageId> {
-        messages.iter().map(|each| each.id).collect()
     }
 }

@@ -1,0 +1,182 @@
+//! SQLite 3.42 or newer in WAL mode; all of its SQL lies here and in `migrations/sqlite`.
+//!
+//! # One writer
+//! SQLite lets one connection write at a time. Everything that the framework writes goes through one connection, behind
+//! a lock that is waited for as any other future: tasks of one process never keep each other waiting inside SQLite.
+//! Other processes, and pools of the service's own, are met with `BEGIN IMMEDIATE` and a time-out; one that is busy for
+//! longer is an error of kind `Unavailable`, and is tried again.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> tidelock::error::Result<()> {
+//! use tidelock::{database::sqlite::Sqlite, outbox::Outgoing};
+//!
+//! # let path = std::env::temp_dir().join(format!("tidelock_doc_{}.db", std::process::id()));
+//! let sqlite = Sqlite::open(&path).await?;
+//! sqlite.migrate().await?;
+//! # (async || -> Result<(), Box<dyn std::error::Error>> {
+//! // In a transaction of the service's own pool:
+//! let pool = sqlx::SqlitePool::connect_with(sqlite.options()).await?;
+//! let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+//! let message = Outgoing::raw("orders", "order-1", Some("made".into()));
+//! sqlite.outbox().enqueue_message(&mut transaction, message).await?;
+//! transaction.commit().await?;
+//! sqlite.outbox().committed();
+//! # pool.close().await;
+//! # Ok(()) })().await.unwrap();
+//! // Or in one of the framework's writer, which tasks of this process take in turn:
+//! let mut transaction = sqlite.outbox().begin().await?;
+//! transaction.enqueue_message(Outgoing::raw("orders", "order-1", Some("paid".into())));
+//! transaction.commit().await?;
+//! # drop(sqlite);
+//! # let _ = std::fs::remove_file(&path);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A handler holds the lock from its first statement to its commit. Whatever else it waits for, everybody waits for: no
+//! request to another service belongs into it, and no second transaction ([`Sqlite::outbox`]'s `begin`), which would
+//! wait for the handler itself.
+//!
+//! # What must hold
+//! - Every connection to the file, of whatever program, leaves `synchronous` at `FULL` or `NORMAL`. With `OFF` a
+//!   checkpoint may be undone by a loss of power, whoever wrote the rows. What other connections have set cannot be seen.
+//! - The file lies on a local disk. Locks and shared memory of network file systems do not hold what WAL mode needs;
+//!   SQLite cannot tell.
+//! - `sqlite_sequence` is left alone, and the file is never copied over while a program has it open.
+
+use std::{fmt, path::Path, sync::Arc, time::Duration};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use tokio::{
+    sync::{Mutex, Notify},
+    time::{Instant, sleep},
+};
+
+mod checks;
+mod fault;
+mod migrate;
+mod position;
+mod quarantine;
+mod reader;
+mod source;
+mod store;
+mod unit;
+mod write;
+mod writer;
+
+pub use reader::SqliteReader;
+pub use source::SqlitePublished;
+pub use unit::SqliteUnit;
+pub use writer::SqliteTransaction;
+
+use self::writer::Writer;
+use crate::error::{Error, Kind, Result};
+
+/// How long SQLite waits for another process's transaction: longer than any that only writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a new file may be locked by other processes that open it for the first time too.
+const OPEN_PATIENCE: Duration = Duration::from_secs(10);
+const OPEN_INTERVAL: Duration = Duration::from_millis(20);
+
+/// An SQLite database. Cheap to clone.
+#[derive(Clone)]
+pub struct Sqlite {
+    shared: Arc<Shared>,
+    inline: bool,
+}
+
+struct Shared {
+    options: SqliteConnectOptions,
+    /// Nothing on disk: there is one connection, and the database ends with it.
+    in_memory: bool,
+    writer: Arc<Mutex<Writer>>,
+    hint: Arc<Notify>,
+}
+
+impl fmt::Debug for Sqlite {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.shared.options.get_filename();
+        out.debug_struct("Sqlite").field("path", &path).field("in_memory", &self.shared.in_memory).finish()
+    }
+}
+
+impl Sqlite {
+    /// Opens the file, or creates it. Puts it into WAL mode.
+    ///
+    /// # Errors
+    /// Kind `Config` for a path that is not one of a file, or cannot be opened; `Unavailable` while others lock it.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let text = path.to_string_lossy();
+        if text.is_empty() || text.starts_with(':') || text.starts_with("file:") {
+            return Err(Error::new(
+                Kind::Config,
+                format!("database path {text:?} is not the path of a file"),
+            ));
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal);
+        Self::over(safe(options), false).await
+    }
+
+    /// A database of this process alone, gone with the last clone: for tests. It has one connection, so that readers
+    /// wait for writers.
+    ///
+    /// # Errors
+    /// Kind `Unavailable` when there is no memory.
+    pub async fn in_memory() -> Result<Self> {
+        Self::over(safe(SqliteConnectOptions::new().in_memory(true)), true).await
+    }
+
+    async fn over(options: SqliteConnectOptions, in_memory: bool) -> Result<Self> {
+        let until = Instant::now() + OPEN_PATIENCE;
+        let writer = loop {
+            match Writer::open(&options).await {
+                // The change to WAL mode does not wait for others that make it at the same time.
+                Err(error) if fault::is_busy(&error) && Instant::now() < until => sleep(OPEN_INTERVAL).await,
+                outcome => break outcome,
+            }
+        };
+        let what = || format!("open database {:?}", options.get_filename());
+        let writer = Arc::new(Mutex::new(writer.map_err(fault::failed(what()))?));
+        let hint = Arc::default();
+        Ok(Self { shared: Arc::new(Shared { options, in_memory, writer, hint }), inline: false })
+    }
+
+    /// Every statement of the framework is finished on the spot, without another task running meanwhile: for simulations
+    /// on a clock that stands still. Only the wait for the writing connection stays one.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn inline(self) -> Self {
+        Self { inline: true, ..self }
+    }
+
+    /// For connections of the service's own to the same file: commits that survive a loss of power, foreign keys, and the
+    /// same time-out. Begin transactions that write with `begin_with("BEGIN IMMEDIATE")`: SQLite refuses to make a
+    /// writer of a transaction that has read what somebody else changed since. Of a database in memory these are the
+    /// options of another, empty one.
+    pub fn options(&self) -> SqliteConnectOptions {
+        self.shared.options.clone()
+    }
+
+    /// The one way to SQLite: everything that talks to it goes through here.
+    async fn call<F: Future>(&self, talk: F) -> F::Output {
+        match self.inline {
+            true => futures_executor::block_on(talk),
+            false => talk.await,
+        }
+    }
+}
+
+fn safe(options: SqliteConnectOptions) -> SqliteConnectOptions {
+    options
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        // Apple's fsync leaves the data in the disk's cache; elsewhere this changes nothing.
+        .pragma("fullfsync", "ON")
+        .pragma("checkpoint_fullfsync", "ON")
+}

@@ -1,0 +1,266 @@
+//! Messages that Kafka refused for good, and what waits behind them.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
+use uuid::Uuid;
+
+use super::{Sqlite, fault::failed, reader::shard_filter, write::bucket};
+use crate::{
+    database::{FenceKey, HeldKey, QuarantineEntry, Quarantined, Released, Shard},
+    error::{Error, Kind, Result},
+    message::MessageId,
+};
+
+impl Sqlite {
+    /// The oldest entries of the quarantine.
+    ///
+    /// # Errors
+    /// Of the database.
+    pub async fn quarantine(&self, limit: u32) -> Result<Vec<QuarantineEntry>> {
+        let mut connection = self.writer().await?;
+        self.call(list(&mut connection, limit)).await.map_err(failed("read the quarantine"))
+    }
+
+    /// Puts a message back, together with everything that waits under its key: the relay publishes them in order, with
+    /// their ids, before anything later of the key. Answers how many messages that concerns.
+    ///
+    /// # Errors
+    /// Kind `Config` when there is no such message in the quarantine.
+    pub async fn release(&self, id: MessageId) -> Result<u64> {
+        let mut connection = self.writer().await?;
+        let ask = sqlx::query(
+            "UPDATE tidelock_quarantine SET release_asked = 1 FROM tidelock_quarantine asked \
+             WHERE asked.message_id = ?1 AND asked.state <> 'proposed' AND tidelock_quarantine.state <> 'proposed' \
+             AND (tidelock_quarantine.entry = asked.entry \
+                  OR tidelock_quarantine.topic = asked.topic AND tidelock_quarantine.key = asked.key)",
+        )
+        .bind(Uuid::from(id))
+        .execute(&mut *connection);
+        match self.call(ask).await.map_err(failed("release from the quarantine"))?.rows_affected() {
+            0 => Err(Error::new(Kind::Config, format!("message {id} is not in the quarantine"))),
+            count => Ok(count),
+        }
+    }
+
+    pub(super) async fn settle_attempts(&self, shard: Shard, attempt: Option<Uuid>) -> Result<()> {
+        let mut transaction = self.begin_writing().await?;
+        let settled = self.call(settle(&mut transaction, shard, attempt)).await;
+        settled.map_err(failed("settle the quarantine"))?;
+        transaction.save().await
+    }
+
+    pub(super) async fn propose_entries(&self, attempt: Uuid, refused: &[Quarantined]) -> Result<()> {
+        let mut transaction = self.begin_writing().await?;
+        let inserted =
+            self.call(insert(&mut transaction, "outbox", "proposed", Some(attempt), refused)).await;
+        inserted.map_err(failed("write to the quarantine"))?;
+        transaction.save().await
+    }
+
+    pub(super) async fn keys_held(&self, shard: Shard) -> Result<(HashSet<HeldKey>, bool)> {
+        let mut connection = self.writer().await?;
+        self.call(held(&mut connection, shard)).await.map_err(failed("read the quarantine"))
+    }
+
+    pub(super) async fn take_entries(
+        &self,
+        shard: Shard,
+        attempt: Uuid,
+        limit: usize,
+    ) -> Result<Vec<Released>> {
+        let mut transaction = self.begin_writing().await?;
+        let taken = self.call(take(&mut transaction, shard, attempt, limit)).await;
+        let taken = taken.map_err(failed("release from the quarantine"))?;
+        transaction.save().await?;
+        Ok(taken)
+    }
+
+    pub(super) async fn hold_again(&self, refused: &[(i64, String)]) -> Result<()> {
+        let mut transaction = self.begin_writing().await?;
+        let held = self.call(hold(&mut transaction, refused)).await;
+        held.map_err(failed("hold in the quarantine"))?;
+        transaction.save().await
+    }
+
+    pub(super) async fn move_outputs(
+        &self,
+        key: &FenceKey,
+        next_offset: i64,
+        pending: Bytes,
+        refused: &[Quarantined],
+    ) -> Result<bool> {
+        let what = "move outputs to the quarantine";
+        let mut transaction = self.begin_writing().await?;
+        let replaced = self.call(replace_pending(&mut transaction, key, next_offset, &pending)).await;
+        if !replaced.map_err(failed(what))? {
+            transaction.rollback().await;
+            return Ok(false);
+        }
+        let inserted = self.call(insert(&mut transaction, "output", "held", None, refused)).await;
+        inserted.map_err(failed(what))?;
+        transaction.save().await?;
+        Ok(true)
+    }
+}
+
+async fn list(connection: &mut SqliteConnection, limit: u32) -> Result<Vec<QuarantineEntry>, sqlx::Error> {
+    let list = "SELECT entry, message_id, topic, key, reason, release_asked, origin = 'output' \
+                FROM tidelock_quarantine WHERE state <> 'proposed' ORDER BY entry LIMIT ?1";
+    let entry = |row: &SqliteRow| {
+        Ok(QuarantineEntry {
+            entry: row.try_get(0)?,
+            id: row.try_get::<Uuid, _>(1)?.into(),
+            topic: row.try_get(2)?,
+            key: row.try_get::<Option<Vec<u8>>, _>(3)?.map(Bytes::from).into(),
+            reason: row.try_get(4)?,
+            release_asked: row.try_get(5)?,
+            emitted: row.try_get(6)?,
+        })
+    };
+    sqlx::query(list).bind(limit).fetch_all(connection).await?.iter().map(entry).collect()
+}
+
+async fn settle(
+    connection: &mut SqliteConnection,
+    shard: Shard,
+    attempt: Option<Uuid>,
+) -> Result<(), sqlx::Error> {
+    let filter = shard_filter(shard);
+    for statement in [
+        format!("DELETE FROM tidelock_quarantine WHERE state = 'releasing' AND attempt = ?1{filter}"),
+        format!(
+            "DELETE FROM tidelock_quarantine WHERE state = 'proposed' AND origin = 'outbox' \
+             AND attempt IS NOT ?1{filter}"
+        ),
+        format!(
+            "UPDATE tidelock_quarantine SET state = 'held', attempt = NULL \
+             WHERE (state = 'proposed' AND attempt = ?1 OR state = 'releasing'){filter}"
+        ),
+    ] {
+        sqlx::query(AssertSqlSafe(statement)).bind(attempt).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+async fn insert(
+    connection: &mut SqliteConnection,
+    origin: &str,
+    state: &str,
+    attempt: Option<Uuid>,
+    messages: &[Quarantined],
+) -> Result<(), sqlx::Error> {
+    for message in messages {
+        sqlx::query(
+            "INSERT INTO tidelock_quarantine (origin, state, attempt, bucket, message_id, topic, key, record, reason) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )
+        .bind(origin)
+        .bind(state)
+        .bind(attempt)
+        .bind(bucket(message.key.as_deref()))
+        .bind(Uuid::from(message.id))
+        .bind(&*message.topic)
+        .bind(message.key.as_deref())
+        .bind(&*message.record)
+        .bind(&*message.reason)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn held(
+    connection: &mut SqliteConnection,
+    shard: Shard,
+) -> Result<(HashSet<HeldKey>, bool), sqlx::Error> {
+    // An output that a processor emitted holds nothing back: the outbox does not know its key.
+    let held = format!(
+        "SELECT topic, key, max(release_asked), max(origin = 'outbox' AND key IS NOT NULL) \
+         FROM tidelock_quarantine WHERE state <> 'proposed'{} GROUP BY topic, key",
+        shard_filter(shard)
+    );
+    let mut keys = HashSet::new();
+    let mut asked = false;
+    for row in sqlx::query(AssertSqlSafe(held)).fetch_all(connection).await? {
+        asked |= row.try_get::<bool, _>(2)?;
+        if row.try_get::<bool, _>(3)? {
+            let (topic, key) = (row.try_get::<String, _>(0)?, row.try_get::<Vec<u8>, _>(1)?);
+            keys.insert(HeldKey { topic: topic.into(), key: key.into() });
+        }
+    }
+    Ok((keys, asked))
+}
+
+/// Keys are never torn: an entry behind an asked one of the same key goes along.
+async fn take(
+    connection: &mut SqliteConnection,
+    shard: Shard,
+    attempt: Uuid,
+    limit: usize,
+) -> Result<Vec<Released>, sqlx::Error> {
+    let take = format!(
+        "UPDATE tidelock_quarantine SET state = 'releasing', attempt = ?1 \
+         WHERE state = 'held'{filter} AND ((topic, key) IN (SELECT topic, key FROM tidelock_quarantine \
+           WHERE state = 'held' AND release_asked AND key IS NOT NULL{filter} ORDER BY entry LIMIT ?2) \
+         OR entry IN (SELECT entry FROM tidelock_quarantine \
+           WHERE state = 'held' AND release_asked AND key IS NULL{filter} ORDER BY entry LIMIT ?2)) \
+         RETURNING entry, message_id, topic, key, record, reason",
+        filter = shard_filter(shard)
+    );
+    let released = |row: &SqliteRow| {
+        Ok(Released {
+            entry: row.try_get(0)?,
+            message: Quarantined {
+                id: row.try_get::<Uuid, _>(1)?.into(),
+                topic: row.try_get::<String, _>(2)?.into(),
+                key: row.try_get::<Option<Vec<u8>>, _>(3)?.map(Into::into),
+                record: row.try_get::<Vec<u8>, _>(4)?.into(),
+                reason: row.try_get(5)?,
+            },
+        })
+    };
+    let rows =
+        sqlx::query(AssertSqlSafe(take)).bind(attempt).bind(limit as i64).fetch_all(connection).await?;
+    let mut taken: Vec<Released> = rows.iter().map(released).collect::<Result<_, sqlx::Error>>()?;
+    taken.sort_unstable_by_key(|each| each.entry);
+    Ok(taken)
+}
+
+/// Entries that were refused again are held, with everything of their keys; nobody has asked for them any more.
+async fn hold(connection: &mut SqliteConnection, refused: &[(i64, String)]) -> Result<(), sqlx::Error> {
+    for (entry, reason) in refused {
+        sqlx::query(
+            "UPDATE tidelock_quarantine SET state = 'held', attempt = NULL, release_asked = 0, \
+               reason = iif(entry = ?1, ?2, reason) \
+             WHERE state <> 'proposed' AND (entry = ?1 OR (topic, key) IN \
+               (SELECT topic, key FROM tidelock_quarantine WHERE entry = ?1 AND key IS NOT NULL))",
+        )
+        .bind(entry)
+        .bind(reason)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn replace_pending(
+    connection: &mut SqliteConnection,
+    key: &FenceKey,
+    next_offset: i64,
+    pending: &[u8],
+) -> Result<bool, sqlx::Error> {
+    let replaced = sqlx::query(
+        "UPDATE tidelock_fence SET pending = ?5, updated_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER) \
+         WHERE \"group\" = ?1 AND topic = ?2 AND partition = ?3 AND next_offset = ?4",
+    )
+    .bind(&*key.group)
+    .bind(&*key.topic)
+    .bind(key.partition)
+    .bind(next_offset)
+    .bind(pending)
+    .execute(connection)
+    .await?;
+    Ok(replaced.rows_affected() == 1)
+}

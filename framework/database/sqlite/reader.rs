@@ -1,0 +1,204 @@
+//! Reads one shard in order of `seq`.
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use serde_json::{Map, Value};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Row, SqliteConnection, sqlite::SqliteRow, types::Json};
+use uuid::Uuid;
+
+use super::{Sqlite, fault::failed, position::Place, source::SqlitePublished};
+use crate::{
+    database::{Batch, OutboxRow, Reader, Shard},
+    error::{Error, Kind, Result},
+    failpoint::{Variant, left_out},
+    message::MessageId,
+};
+
+/// Rows of the first batch, before their size is known; each batch may have four times as many as the last one.
+const FIRST_ROWS: usize = 64;
+/// Bytes after which a batch is cut, whatever its rows.
+const MAX_BYTES: usize = 16 << 20;
+
+/// Nothing for a single shard, else a condition on the bucket.
+pub(super) fn shard_filter(shard: Shard) -> String {
+    match shard.count {
+        1 => String::new(),
+        count => format!(" AND bucket % {count} = {}", shard.index),
+    }
+}
+
+/// The reader. There is one writer at a time, so that a row with a smaller `seq` never becomes visible later: the last
+/// `seq` is the whole position.
+///
+/// # Durability
+/// A row may have been committed by a connection with `synchronous = NORMAL`, which does not wait for the disk, and a
+/// loss of power would undo it. `durable` commits a row of its own with `synchronous = FULL`: the write-ahead log is
+/// one file in order of commits, the commit syncs all of it, and recovery keeps a commit only together with everything
+/// before it. What a checkpoint has moved to the database file meanwhile was synced before the log began again. That
+/// row is the mark of the position: a database that lacks it was restored from an older state, also when it has given
+/// out as many numbers since.
+pub struct SqliteReader {
+    database: Sqlite,
+    /// `None` for a database in memory: then it waits for its turn as writers do.
+    own: Option<SqliteConnection>,
+    select: String,
+    shard: Shard,
+    /// Where it stands once everything it handed out is published.
+    place: Place,
+    /// The mark of the last batch, until it is written.
+    unmarked: Option<Uuid>,
+    rows: usize,
+    texts: HashMap<String, Arc<str>>,
+}
+
+impl SqliteReader {
+    pub(super) async fn open(database: &Sqlite, shard: Shard, place: Place) -> Result<Self> {
+        let own = match database.shared.in_memory {
+            true => None,
+            false => {
+                let connection = database.call(database.shared.options.connect()).await;
+                Some(connection.map_err(failed("connect the reader of the outbox"))?)
+            }
+        };
+        Ok(Self {
+            database: database.clone(),
+            own,
+            select: format!(
+                "SELECT seq, id, topic, key, payload, type, headers, time FROM tidelock_outbox \
+                 WHERE seq > ?1{} ORDER BY seq LIMIT ?2",
+                shard_filter(shard)
+            ),
+            shard,
+            place,
+            unmarked: None,
+            rows: FIRST_ROWS,
+            texts: HashMap::new(),
+        })
+    }
+
+    async fn next_rows(&mut self, limit: usize) -> Result<Vec<OutboxRow>> {
+        let Self { database, own, select, place, texts, .. } = self;
+        let mut writer;
+        let connection = match own {
+            Some(connection) => connection,
+            None => {
+                writer = database.writer().await?;
+                &mut *writer
+            }
+        };
+        let found = database.call(fetch(connection, texts, select, place.seq, limit as i64)).await;
+        match found.map_err(failed("read the outbox"))? {
+            Found::Rows(rows) => Ok(rows),
+            Found::Nothing { last } if last < place.seq => Err(went_back(place.seq, last)),
+            Found::Nothing { .. } => Ok(Vec::new()),
+        }
+    }
+}
+
+#[async_trait]
+impl Reader for SqliteReader {
+    type Published = SqlitePublished;
+
+    async fn read(&mut self, rows: usize) -> Result<Option<Batch<SqlitePublished>>> {
+        self.durable().await?;
+        let rows = self.next_rows(rows.min(self.rows)).await?;
+        let Some(last) = rows.last() else { return Ok(None) };
+        let mark = (!left_out(Variant::NoFlush)).then(Uuid::new_v4);
+        self.place = Place { seq: last.seq, mark, ..self.place };
+        self.unmarked = mark;
+        let bytes: usize = rows.iter().map(size).sum();
+        let fitting = (MAX_BYTES / (bytes / rows.len()).max(1)).max(1);
+        self.rows = self.rows.saturating_mul(4).min(fitting);
+        let published = SqlitePublished { shard: self.shard, until: self.place.seq };
+        Ok(Some(Batch { rows, position: self.place.encode()?, published }))
+    }
+
+    async fn durable(&mut self) -> Result<()> {
+        let Some(mark) = self.unmarked else { return Ok(()) };
+        let mut writer = self.database.writer().await?;
+        let write = sqlx::query("INSERT INTO tidelock_mark (shard, seq, mark) VALUES (?1, ?2, ?3)")
+            .bind(self.shard.index)
+            .bind(self.place.seq)
+            .bind(mark)
+            .execute(&mut *writer);
+        self.database.call(write).await.map_err(failed("write the position's mark"))?;
+        self.unmarked = None;
+        Ok(())
+    }
+}
+
+pub(super) fn went_back(expected: i64, found: i64) -> Error {
+    Error::new(
+        Kind::Identity,
+        format!(
+            "the last seq of tidelock_outbox is {found}, the position has already passed {expected}: the database was \
+             restored from an older state, or sqlite_sequence was changed"
+        ),
+    )
+}
+
+enum Found {
+    /// At least one, or those up to about [`MAX_BYTES`].
+    Rows(Vec<OutboxRow>),
+    Nothing {
+        /// The last `seq` that was ever given out.
+        last: i64,
+    },
+}
+
+async fn fetch(
+    connection: &mut SqliteConnection,
+    texts: &mut HashMap<String, Arc<str>>,
+    select: &str,
+    after: i64,
+    limit: i64,
+) -> Result<Found, sqlx::Error> {
+    let mut rows = Vec::new();
+    let mut bytes = 0;
+    let query = sqlx::query(AssertSqlSafe(select.to_owned())).bind(after).bind(limit);
+    let mut stream = query.fetch(&mut *connection);
+    while let Some(row) = stream.next().await {
+        let row = decode(&row?, texts)?;
+        bytes += size(&row);
+        rows.push(row);
+        if bytes > MAX_BYTES {
+            break;
+        }
+    }
+    drop(stream);
+    if !rows.is_empty() {
+        return Ok(Found::Rows(rows));
+    }
+    let last = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'tidelock_outbox'), 0)";
+    Ok(Found::Nothing { last: sqlx::query(last).fetch_one(connection).await?.try_get(0)? })
+}
+
+fn size(row: &OutboxRow) -> usize {
+    200 + row.key.as_ref().map_or(0, |key| key.len())
+        + row.payload.as_ref().map_or(0, |payload| payload.len())
+}
+
+fn decode(row: &SqliteRow, texts: &mut HashMap<String, Arc<str>>) -> Result<OutboxRow, sqlx::Error> {
+    let mut shared = |text: &str| -> Arc<str> {
+        if let Some(known) = texts.get(text) {
+            return known.clone();
+        }
+        // Topics and types are few; if they are not, they are not worth remembering.
+        if texts.len() > 1_000 {
+            texts.clear();
+        }
+        texts.entry(text.to_owned()).or_insert_with(|| text.into()).clone()
+    };
+    Ok(OutboxRow {
+        seq: row.try_get(0)?,
+        id: MessageId::from(row.try_get::<Uuid, _>(1)?),
+        topic: shared(row.try_get(2)?),
+        key: row.try_get::<Option<Vec<u8>>, _>(3)?.map(Into::into),
+        payload: row.try_get::<Option<Vec<u8>>, _>(4)?.map(Into::into),
+        event_type: row.try_get::<Option<&str>, _>(5)?.map(&mut shared),
+        headers: row.try_get::<Option<Json<Map<String, Value>>>, _>(6)?.map(|Json(headers)| headers),
+        time_us: row.try_get(7)?,
+    })
+}

@@ -1,0 +1,206 @@
+//! What a relay asks of its database.
+
+use std::{collections::HashSet, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::{
+    Sqlite,
+    fault::failed,
+    position::Place,
+    reader::{SqliteReader, shard_filter, went_back},
+};
+use crate::{
+    database::{HeldKey, Quarantined, Released, Shard, Source},
+    error::{Error, Kind, Result},
+};
+
+/// Rows deleted in one statement, so that no other writer waits for long.
+const SWEEP_STEP: i64 = 2_000;
+
+/// How to delete a published batch: everything of the shard up to its last row.
+#[derive(Debug)]
+pub struct SqlitePublished {
+    pub(super) shard: Shard,
+    pub(super) until: i64,
+}
+
+#[async_trait]
+impl Source for Sqlite {
+    type Reader = SqliteReader;
+    type Published = SqlitePublished;
+
+    fn hint(&self) -> Arc<Notify> {
+        self.shared.hint.clone()
+    }
+
+    async fn check(&self) -> Result<()> {
+        self.check_source().await
+    }
+
+    async fn fix_shards(&self, count: u32) -> Result<()> {
+        let mut transaction = self.begin_writing().await?;
+        let fixed = self.call(fix_shards(&mut transaction, count)).await;
+        let fixed = fixed.map_err(failed("read the number of shards"))?;
+        transaction.save().await?;
+        if fixed != count {
+            return Err(Error::new(
+                Kind::Config,
+                format!(
+                    "the outbox was started with {fixed} shards, config has {count}; the number is fixed"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    async fn started(&self, shard: Shard) -> Result<bool> {
+        let mut connection = self.writer().await?;
+        let started = sqlx::query("SELECT count(*) FROM tidelock_relay_shard WHERE shard = ?1")
+            .bind(shard.index)
+            .fetch_one(&mut *connection);
+        let row = self.call(started).await.map_err(failed("read the state of the shard"))?;
+        Ok(row.get::<i64, _>(0) > 0)
+    }
+
+    async fn mark_started(&self, shard: Shard) -> Result<()> {
+        let mut connection = self.writer().await?;
+        let mark = sqlx::query("INSERT INTO tidelock_relay_shard (shard) VALUES (?1) ON CONFLICT DO NOTHING")
+            .bind(shard.index)
+            .execute(&mut *connection);
+        self.call(mark).await.map_err(failed("mark the shard started"))?;
+        Ok(())
+    }
+
+    async fn origin(&self) -> Result<Bytes> {
+        Place::default().encode()
+    }
+
+    async fn reader(&self, shard: Shard, position: &[u8]) -> Result<SqliteReader> {
+        let place = Place::decode(position)?;
+        let mut connection = self.writer().await?;
+        let state = self.call(state(&mut connection, shard, &place)).await;
+        drop(connection);
+        let state = state.map_err(failed("read the identity of the database"))?;
+        state.require(&place)?;
+        if place.database.is_some() {
+            self.sweep(shard, place.seq).await?;
+        }
+        SqliteReader::open(self, shard, Place { database: Some(state.database), ..place }).await
+    }
+
+    async fn clean(&self, published: SqlitePublished) -> Result<u64> {
+        self.sweep(published.shard, published.until).await
+    }
+
+    async fn settle_quarantine(&self, shard: Shard, attempt: Option<Uuid>) -> Result<()> {
+        self.settle_attempts(shard, attempt).await
+    }
+
+    async fn propose(&self, _: Shard, attempt: Uuid, refused: &[Quarantined]) -> Result<()> {
+        self.propose_entries(attempt, refused).await
+    }
+
+    async fn held_keys(&self, shard: Shard) -> Result<(HashSet<HeldKey>, bool)> {
+        self.keys_held(shard).await
+    }
+
+    async fn take_released(&self, shard: Shard, attempt: Uuid, limit: usize) -> Result<Vec<Released>> {
+        self.take_entries(shard, attempt, limit).await
+    }
+
+    async fn refuse_released(&self, _: Shard, refused: &[(i64, String)]) -> Result<()> {
+        self.hold_again(refused).await
+    }
+}
+
+impl Sqlite {
+    /// Deletes what the position has passed, in steps; others write in between.
+    async fn sweep(&self, shard: Shard, until: i64) -> Result<u64> {
+        let rows = format!(
+            "DELETE FROM tidelock_outbox WHERE seq IN (SELECT seq FROM tidelock_outbox \
+             WHERE seq <= ?1{} ORDER BY seq LIMIT ?2)",
+            shard_filter(shard)
+        );
+        let mut deleted = 0;
+        loop {
+            let mut connection = self.writer().await?;
+            let step = sqlx::query(AssertSqlSafe(rows.clone()))
+                .bind(until)
+                .bind(SWEEP_STEP)
+                .execute(&mut *connection);
+            let step = self.call(step).await.map_err(failed("delete published rows"))?.rows_affected();
+            deleted += step;
+            if step < SWEEP_STEP as u64 {
+                let marks = sqlx::query("DELETE FROM tidelock_mark WHERE shard = ?1 AND seq < ?2")
+                    .bind(shard.index)
+                    .bind(until)
+                    .execute(&mut *connection);
+                self.call(marks).await.map_err(failed("delete old marks"))?;
+                return Ok(deleted);
+            }
+        }
+    }
+}
+
+async fn fix_shards(connection: &mut SqliteConnection, count: u32) -> Result<u32, sqlx::Error> {
+    sqlx::query("INSERT INTO tidelock_relay (one, shards) VALUES (1, ?1) ON CONFLICT DO NOTHING")
+        .bind(count)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("SELECT shards FROM tidelock_relay").fetch_one(connection).await?.try_get(0)
+}
+
+/// What tells this database's history from another's.
+struct State {
+    database: Uuid,
+    /// The last `seq` that was ever given out.
+    last: i64,
+    marked: bool,
+}
+
+async fn state(connection: &mut SqliteConnection, shard: Shard, place: &Place) -> Result<State, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT id, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'tidelock_outbox'), 0), \
+         EXISTS (SELECT 1 FROM tidelock_mark WHERE shard = ?1 AND seq = ?2 AND mark = ?3) FROM tidelock_database",
+    )
+    .bind(shard.index)
+    .bind(place.seq)
+    .bind(place.mark)
+    .fetch_one(connection)
+    .await?;
+    Ok(State { database: row.try_get(0)?, last: row.try_get(1)?, marked: row.try_get(2)? })
+}
+
+impl State {
+    /// Refuses a database that is not the one the position was written for, or an older state of it.
+    fn require(&self, place: &Place) -> Result<()> {
+        let Some(expected) = place.database else { return Ok(()) };
+        if self.database != expected {
+            return Err(Error::new(
+                Kind::Identity,
+                format!(
+                    "the outbox is in another database (id {}, the position has {expected})",
+                    self.database
+                ),
+            ));
+        }
+        if self.last < place.seq {
+            return Err(went_back(place.seq, self.last));
+        }
+        if place.mark.is_some() && !self.marked {
+            return Err(Error::new(
+                Kind::Identity,
+                format!(
+                    "the database does not have the mark of position {}: it was restored from an older state",
+                    place.seq
+                ),
+            ));
+        }
+        Ok(())
+    }
+}

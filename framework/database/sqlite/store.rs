@@ -1,0 +1,152 @@
+//! What a processor asks of its database: fence rows and the inbox.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sqlx::{Row, SqliteConnection};
+
+use super::{Sqlite, SqliteUnit, fault::failed};
+use crate::{
+    database::{Database, Fence, FenceKey, FirstStart, Quarantined},
+    error::Result,
+};
+
+/// Ids forgotten in one statement.
+const CLEAN_STEP: i64 = 5_000;
+
+#[async_trait]
+impl Database for Sqlite {
+    type Connection = SqliteConnection;
+    type Unit = SqliteUnit;
+
+    const ONE_WRITER: bool = true;
+
+    async fn fence(&self, key: &FenceKey) -> Result<Option<Fence>> {
+        let mut connection = self.writer().await?;
+        self.call(fence(&mut connection, key)).await.map_err(failed("read the fence"))
+    }
+
+    async fn first_start(&self, key: &FenceKey, partitions: i32) -> Result<FirstStart> {
+        let mut transaction = self.begin_writing().await?;
+        let first = self.call(first_start(&mut transaction, key, partitions)).await;
+        let first = first.map_err(failed("record the first start"))?;
+        transaction.save().await?;
+        Ok(first)
+    }
+
+    async fn insert_fence(&self, key: &FenceKey, next_offset: i64, owner: &str) -> Result<()> {
+        let mut transaction = self.begin_writing().await?;
+        let inserted = self.call(insert_fence(&mut transaction, key, next_offset, owner)).await;
+        inserted.map_err(failed("insert the fence"))?;
+        transaction.save().await
+    }
+
+    async fn begin(&self) -> Result<SqliteUnit> {
+        Ok(SqliteUnit { database: self.clone(), transaction: self.begin_writing().await? })
+    }
+
+    async fn quarantine_outputs(
+        &self,
+        key: &FenceKey,
+        next_offset: i64,
+        pending: Bytes,
+        refused: &[Quarantined],
+    ) -> Result<bool> {
+        self.move_outputs(key, next_offset, pending, refused).await
+    }
+
+    async fn clean_inbox(&self, group: &str, age: Duration) -> Result<u64> {
+        let mut forgotten = 0;
+        loop {
+            let mut connection = self.writer().await?;
+            let clean = sqlx::query(
+                "DELETE FROM tidelock_inbox WHERE \"group\" = ?1 AND message_id IN \
+                 (SELECT message_id FROM tidelock_inbox WHERE \"group\" = ?1 \
+                  AND received_at < CAST(unixepoch('subsec') * 1000000 AS INTEGER) - ?2 LIMIT ?3)",
+            )
+            .bind(group)
+            .bind(i64::try_from(age.as_micros()).unwrap_or(i64::MAX))
+            .bind(CLEAN_STEP)
+            .execute(&mut *connection);
+            let step = self.call(clean).await.map_err(failed("clean the inbox"))?.rows_affected();
+            forgotten += step;
+            if step < CLEAN_STEP as u64 {
+                return Ok(forgotten);
+            }
+        }
+    }
+}
+
+async fn fence(connection: &mut SqliteConnection, key: &FenceKey) -> Result<Option<Fence>, sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT next_offset, pending_from, pending, owner FROM tidelock_fence \
+         WHERE \"group\" = ?1 AND topic = ?2 AND partition = ?3",
+    )
+    .bind(&*key.group)
+    .bind(&*key.topic)
+    .bind(key.partition)
+    .fetch_optional(connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Fence {
+        next_offset: row.try_get(0)?,
+        pending_from: row.try_get(1)?,
+        pending: row.try_get::<Vec<u8>, _>(2)?.into(),
+        owner: row.try_get(3)?,
+    }))
+}
+
+async fn first_start(
+    connection: &mut SqliteConnection,
+    key: &FenceKey,
+    partitions: i32,
+) -> Result<FirstStart, sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO tidelock_consumer_topic (\"group\", topic, partitions) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+    )
+    .bind(&*key.group)
+    .bind(&*key.topic)
+    .bind(partitions)
+    .execute(&mut *connection)
+    .await?;
+    let row = sqlx::query(
+        "SELECT partitions, EXISTS (SELECT 1 FROM tidelock_fenced f \
+           WHERE f.\"group\" = c.\"group\" AND f.topic = c.topic AND f.partition = ?3) \
+         FROM tidelock_consumer_topic c WHERE \"group\" = ?1 AND topic = ?2",
+    )
+    .bind(&*key.group)
+    .bind(&*key.topic)
+    .bind(key.partition)
+    .fetch_one(connection)
+    .await?;
+    Ok(FirstStart { partitions: row.try_get(0)?, fenced: row.try_get(1)? })
+}
+
+async fn insert_fence(
+    connection: &mut SqliteConnection,
+    key: &FenceKey,
+    next_offset: i64,
+    owner: &str,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO tidelock_fenced (\"group\", topic, partition) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+    )
+    .bind(&*key.group)
+    .bind(&*key.topic)
+    .bind(key.partition)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "INSERT INTO tidelock_fence (\"group\", topic, partition, next_offset, owner) VALUES (?1, ?2, ?3, ?4, ?5) \
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(&*key.group)
+    .bind(&*key.topic)
+    .bind(key.partition)
+    .bind(next_offset)
+    .bind(owner)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! A handler's database transaction.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use sqlx::{AssertSqlSafe, Row, SqliteConnection};
+use uuid::Uuid;
+
+use super::{SqliteTransaction, fault::failed};
+use crate::{
+    commit::Commit,
+    database::{Advance, Unit},
+    error::Result,
+    failpoint::{Variant, left_out},
+    message::MessageId,
+};
+
+/// An open transaction of a handler batch; nobody else writes meanwhile. Dropped unfinished, it rolls back before its
+/// connection is used again.
+pub struct SqliteUnit {
+    pub(super) database: super::Sqlite,
+    pub(super) transaction: SqliteTransaction,
+}
+
+#[async_trait]
+impl Unit for SqliteUnit {
+    type Connection = SqliteConnection;
+
+    fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.transaction
+    }
+
+    async fn admit(&mut self, group: &str, ids: &[MessageId]) -> Result<HashSet<MessageId>> {
+        let what = "enter message ids into the inbox";
+        let list: Vec<String> = ids.iter().map(|id| Uuid::from(*id).simple().to_string()).collect();
+        let admit = sqlx::query(
+            "INSERT INTO tidelock_inbox (\"group\", message_id) SELECT ?1, unhex(value) FROM json_each(?2) WHERE true \
+             ON CONFLICT DO NOTHING RETURNING message_id",
+        );
+        let admit = admit.bind(group).bind(serde_json::json!(list)).fetch_all(&mut *self.transaction);
+        let new = self.database.call(admit).await.map_err(failed(what))?;
+        self.transaction.require_open()?;
+        let new: Result<HashSet<Uuid>, _> = new.iter().map(|row| row.try_get(0)).collect();
+        let new = new.map_err(failed(what))?;
+        Ok(ids.iter().copied().filter(|id| !new.contains(&Uuid::from(*id))).collect())
+    }
+
+    async fn advance(&mut self, advance: Advance<'_>) -> Result<bool> {
+        let compare = if left_out(Variant::NoCompare) { "" } else { " AND next_offset = ?4" };
+        let update = sqlx::query(AssertSqlSafe(format!(
+            "UPDATE tidelock_fence SET next_offset = ?5, pending_from = ?4, pending = ?6, owner = ?7, \
+             updated_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER) \
+             WHERE \"group\" = ?1 AND topic = ?2 AND partition = ?3{compare}"
+        )));
+        let update = update
+            .bind(&*advance.key.group)
+            .bind(&*advance.key.topic)
+            .bind(advance.key.partition)
+            .bind(advance.from)
+            .bind(advance.to)
+            .bind(&*advance.pending)
+            .bind(advance.owner)
+            .execute(&mut *self.transaction);
+        let updated = self.database.call(update).await;
+        // First of all: outside the transaction the statement was refused for that reason.
+        self.transaction.require_open()?;
+        Ok(updated.map_err(failed("advance the fence"))?.rows_affected() == 1)
+    }
+
+    async fn commit(self) -> Commit {
+        self.transaction.commit().await
+    }
+
+    async fn rollback(self) {
+        self.transaction.rollback().await;
+    }
+}

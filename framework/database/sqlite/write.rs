@@ -1,0 +1,56 @@
+//! Inserts into the outbox.
+
+use async_trait::async_trait;
+use sha2::{Digest, Sha256};
+use sqlx::{SqliteConnection, types::Json};
+use uuid::Uuid;
+
+use super::{Sqlite, SqliteTransaction, fault::failed};
+use crate::{database::Enqueue, error::Result, outgoing::Outgoing};
+
+/// Which bucket a key belongs to; everything without a key lies in one.
+pub(super) fn bucket(key: Option<&[u8]>) -> i64 {
+    i64::from(Sha256::digest(key.unwrap_or_default())[0])
+}
+
+#[async_trait]
+impl Enqueue for Sqlite {
+    type Driver = sqlx::Sqlite;
+    type Transaction = SqliteTransaction;
+
+    async fn insert(&self, connection: &mut SqliteConnection, messages: &[Outgoing]) -> Result<()> {
+        self.call(insert(connection, messages)).await.map_err(failed("enqueue messages"))
+    }
+
+    async fn begin_business(&self) -> Result<SqliteTransaction> {
+        self.begin_writing().await
+    }
+
+    async fn commit_business(&self, transaction: SqliteTransaction, _: bool) -> Result<()> {
+        transaction.save().await
+    }
+
+    fn enqueued(&self) {
+        self.shared.hint.notify_waiters();
+        self.shared.hint.notify_one();
+    }
+}
+
+async fn insert(connection: &mut SqliteConnection, messages: &[Outgoing]) -> Result<(), sqlx::Error> {
+    for message in messages {
+        sqlx::query(
+            "INSERT INTO tidelock_outbox (id, topic, key, payload, type, headers, bucket) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )
+        .bind(Uuid::from(message.id))
+        .bind(&*message.topic)
+        .bind(message.key.as_bytes())
+        .bind(message.payload.as_deref())
+        .bind(message.event_type.as_deref())
+        .bind(message.headers.as_ref().map(Json))
+        .bind(bucket(message.key.as_bytes()))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
