@@ -4,6 +4,7 @@
 mod architecture;
 mod crash;
 mod database_postgres;
+mod log_embedded;
 mod log_kafka;
 mod pipeline;
 mod settings;

@@ -4,11 +4,7 @@
 //! record belongs to, and the last committed record of a partition. The order of durable steps lies in the
 //! relay and the processor, not here.
 
-use std::{
-    any::Any,
-    fmt,
-    sync::{Arc, mpsc},
-};
+use std::{any::Any, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,6 +19,7 @@ use crate::{
 };
 
 pub mod codec;
+pub mod embedded;
 pub mod kafka;
 mod topics;
 
@@ -234,7 +231,14 @@ pub struct Subscription {
 /// Held by whoever must finish with revoked partitions; the rebalance goes on when it is dropped, or when the
 /// log runs out of patience.
 #[derive(Debug)]
-pub struct Handback(#[expect(dead_code, reason = "its drop is the signal")] pub(crate) mpsc::Sender<()>);
+pub struct Handback(#[expect(dead_code, reason = "its drop is the signal")] Box<dyn Any + Send + Sync>);
+
+impl Handback {
+    /// The drop of `signal` is what the log waits for.
+    pub(crate) fn new(signal: impl Any + Send + Sync) -> Self {
+        Self(Box::new(signal))
+    }
+}
 
 /// What a consumer tells, in order.
 #[derive(Debug)]
