@@ -65,6 +65,11 @@ impl Sqlite {
 }
 
 impl<D: Enqueue> Outbox<D> {
+    /// The write side of a database's outbox, where the database is a type parameter.
+    pub fn of(database: &D) -> Self {
+        Self(database.clone())
+    }
+
     /// Enqueues an event in your transaction; one INSERT. Answers its id. Lock or update the entity before.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ mod architecture;
 mod crash;
 mod database_postgres;
 mod database_sqlite;
+mod log_embedded;
 mod log_kafka;
 mod pipeline;
 mod settings;

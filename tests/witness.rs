@@ -51,10 +51,19 @@ fn consumer(kafka: &str, isolation: &str) -> BaseConsumer {
 
 /// All committed records of a topic, partition by partition; open transactions must have ended before.
 pub(crate) fn committed(kafka: &str, topic: &str) -> Vec<Found> {
+    read(kafka, topic, "read_committed")
+}
+
+/// All records of a topic, those of aborted and open transactions too.
+pub(crate) fn everything(kafka: &str, topic: &str) -> Vec<Found> {
+    read(kafka, topic, "read_uncommitted")
+}
+
+fn read(kafka: &str, topic: &str, isolation: &str) -> Vec<Found> {
     let deadline = Instant::now() + WAIT;
     // A read_committed client would be told the last stable offset, and take an open transaction for the end.
     let outsider = consumer(kafka, "read_uncommitted");
-    let consumer = consumer(kafka, "read_committed");
+    let consumer = consumer(kafka, isolation);
     let partitions = partitions(&outsider, topic);
     let mut list = TopicPartitionList::new();
     let mut ends = Vec::new();

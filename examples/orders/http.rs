@@ -15,29 +15,30 @@ use tracing::error;
 use uuid::Uuid;
 
 use crate::{
-    inventory,
-    orders::{self, OrderRequest, Refusal, legible},
+    inventory::{self, Shelf},
+    orders::{self, Book, OrderRequest, Refusal, legible},
     roles::Role,
+    shop::Shop,
 };
 
 #[derive(Clone)]
-struct Service {
-    database: Postgres,
+struct Service<D> {
+    database: D,
     pipeline: Arc<Pipeline>,
 }
 
 /// Answers until the process ends. Only the order service takes orders; every process tells of its health.
-pub(crate) async fn serve(
+pub(crate) async fn serve<D: Shop>(
     listen: SocketAddr,
-    database: Postgres,
+    database: D,
     pipeline: Arc<Pipeline>,
     services: &[Role],
 ) -> Result<(), BoxError> {
     let mut routes =
-        Router::new().route("/health/live", get(async || "alive\n")).route("/health/ready", get(ready));
+        Router::new().route("/health/live", get(async || "alive\n")).route("/health/ready", get(ready::<D>));
     if services.contains(&Role::Orders) {
         routes =
-            routes.route("/orders", post(place)).route("/orders/{id}", get(find)).route("/stock", get(stock));
+            routes.route("/orders", post(place::<D>)).route("/orders/{id}", get(find::<D>)).route("/stock", get(stock::<D>));
     }
     let listener =
         tokio::net::TcpListener::bind(listen).await.map_err(|error| format!("{listen}: {error}"))?;
@@ -50,8 +51,8 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-async fn place(
-    State(service): State<Service>,
+async fn place<D: Shop>(
+    State(service): State<Service<D>>,
     headers: HeaderMap,
     body: Result<Json<OrderRequest>, JsonRejection>,
 ) -> Result<Response, Sentence> {
@@ -76,23 +77,24 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Sentence> {
     Ok(Some(key))
 }
 
-async fn find(
-    State(service): State<Service>,
+async fn find<D: Shop>(
+    State(service): State<Service<D>>,
     Path(id): Path<String>,
 ) -> Result<Json<orders::Order>, Sentence> {
     let unknown = || Sentence(StatusCode::NOT_FOUND, format!("there is no order {id:?}"));
     let order_id = Uuid::try_parse(&id).map_err(|_| unknown())?;
-    let order = orders::find(&service.database, order_id).await.map_err(Sentence::failure)?;
+    let mut connection = service.database.reading().await.map_err(Sentence::failure)?;
+    let order = connection.order(order_id).await.map_err(Sentence::failure)?;
     order.map(Json).ok_or_else(unknown)
 }
 
 /// A look into the inventory's table, for people. No step of the pipeline reads it from here.
-async fn stock(State(service): State<Service>) -> Result<Json<Vec<inventory::Stock>>, Sentence> {
-    let stock = inventory::stock(service.database.pool()).await;
-    stock.map(Json).map_err(Sentence::failure)
+async fn stock<D: Shop>(State(service): State<Service<D>>) -> Result<Json<Vec<inventory::Stock>>, Sentence> {
+    let mut connection = service.database.reading().await.map_err(Sentence::failure)?;
+    connection.stock().await.map(Json).map_err(Sentence::failure)
 }
 
-async fn ready(State(service): State<Service>) -> (StatusCode, Json<Value>) {
+async fn ready<D: Shop>(State(service): State<Service<D>>) -> (StatusCode, Json<Value>) {
     let ready = service.pipeline.is_ready();
     let components: BTreeMap<String, String> =
         service.pipeline.health().into_iter().map(|(name, state)| (name, describe(state))).collect();

@@ -1,9 +1,6 @@
 //! Places orders by itself, waits until all are settled, verifies.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,8 +9,11 @@ use tidelock::{health::State, prelude::*};
 use crate::{
     events::Line,
     options::Options,
-    orders::{self, OrderRequest, Refusal},
-    payment, verify,
+    orders::{self, Book, OrderRequest, Refusal},
+    payment,
+    shop::Shop,
+    verify,
+    verify_topics::Topics,
 };
 
 /// How often to look whether something moved.
@@ -22,31 +22,26 @@ const LOOK: Duration = Duration::from_millis(250);
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// The whole load; answers whether everything was as it should be.
-pub(crate) async fn run(
+pub(crate) async fn run<D: Shop>(
     options: &Options,
     count: u64,
-    database: &Postgres,
+    database: &D,
     pipeline: &Pipeline,
-    brokers: &str,
+    topics: &Topics,
 ) -> Result<bool, BoxError> {
     place_all(options, count, database).await?;
     let settled = wait_until_settled(options.patience(), database, pipeline).await;
     if let Err(reason) = &settled {
         eprintln!("orders: {reason}");
     }
-    Ok(verify::run(database, brokers).await? && settled.is_ok())
+    Ok(verify::run(database, topics).await? && settled.is_ok())
 }
 
 /// Places what is missing of `count` orders: their idempotency keys say which are there already, so a load that was
 /// killed goes on where it was, and the order whose answer was lost is not placed twice.
-async fn place_all(options: &Options, count: u64, database: &Postgres) -> Result<(), BoxError> {
+async fn place_all<D: Shop>(options: &Options, count: u64, database: &D) -> Result<(), BoxError> {
     let key = |number: u64| format!("{}-{number}", options.load_id);
-    let present: Vec<String> =
-        sqlx::query_scalar("SELECT idempotency_key FROM orders_order WHERE starts_with(idempotency_key, $1)")
-            .bind(format!("{}-", options.load_id))
-            .fetch_all(database.pool())
-            .await?;
-    let present: HashSet<String> = present.into_iter().collect();
+    let present = database.reading().await?.keys(&format!("{}-", options.load_id)).await?;
     let missing: Vec<u64> = (1..=count).filter(|number| !present.contains(&key(*number))).collect();
     println!("placing {} orders, {} are there", missing.len(), present.len());
     let bar = progress("placed", count);
@@ -68,8 +63,8 @@ async fn place_all(options: &Options, count: u64, database: &Postgres) -> Result
     Ok(())
 }
 
-async fn place(
-    database: &Postgres,
+async fn place<D: Shop>(
+    database: &D,
     request: OrderRequest,
     key: &str,
     deadline: Instant,
@@ -109,9 +104,9 @@ fn order(number: u64) -> OrderRequest {
 }
 
 /// Waits until nothing is on its way any more: every order and every piece of stock has come to its end.
-async fn wait_until_settled(
+async fn wait_until_settled<D: Shop>(
     patience: Duration,
-    database: &Postgres,
+    database: &D,
     pipeline: &Pipeline,
 ) -> Result<(), BoxError> {
     let start = Instant::now();

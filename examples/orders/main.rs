@@ -10,17 +10,24 @@ mod orders;
 mod payment;
 mod roles;
 mod shipping;
+mod shop;
 mod verify;
 mod verify_topics;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
-use tidelock::prelude::*;
+use tidelock::{
+    database::sqlite::Sqlite,
+    log::{Log, embedded::Embedded},
+    prelude::*,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use options::Options;
+use shop::Shop;
+use verify_topics::Topics;
 
 /// How long a stop may take until what is left is dropped, which loses nothing.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -42,21 +49,46 @@ async fn main() -> ExitCode {
 /// Answers whether everything was as it should be.
 async fn run(options: Options) -> Result<bool, BoxError> {
     let settings = options.settings()?;
-    let brokers = settings.kafka.brokers.clone();
-    let database = Postgres::connect(settings.database.clone()).await?;
+    std::fs::create_dir_all(&options.data).map_err(|error| format!("{}: {error}", options.data.display()))?;
+    let (log, topics): (Arc<dyn Log>, Topics) = match &options.kafka {
+        Some(brokers) => (Arc::new(Kafka::new(settings.kafka.clone())?), Topics::Kafka(brokers.clone())),
+        None => {
+            let log = Embedded::open(options.data.join("log.db")).await?;
+            (Arc::new(log.clone()), Topics::Embedded(log))
+        }
+    };
+    match &options.database {
+        Some(_) => {
+            let database = Postgres::connect(settings.database.clone()).await?;
+            run_on(options, settings, log, topics, database).await
+        }
+        None => {
+            let database = Sqlite::open(options.data.join("orders.db")).await?;
+            run_on(options, settings, log, topics, database).await
+        }
+    }
+}
+
+async fn run_on<D: Shop>(
+    options: Options,
+    settings: Settings,
+    log: Arc<dyn Log>,
+    topics: Topics,
+    database: D,
+) -> Result<bool, BoxError> {
     if options.verify_only {
-        return verify::run(&database, &brokers).await;
+        return verify::run(&database, &topics).await;
     }
     let services = options.services();
-    roles::migrate(&database, &services).await?;
-    let pipeline = Arc::new(roles::pipeline(settings, &database, &services, options.instance.clone())?);
+    database.prepare(&services).await?;
+    let pipeline = Arc::new(roles::pipeline(settings, log, &database, &services, options.instance.clone())?);
     pipeline.start().await?;
     if let Some(listen) = options.listen() {
         http::serve(listen, database.clone(), pipeline.clone(), &services).await?;
     }
     let work = async {
         match options.load {
-            Some(orders) => load::run(&options, orders, &database, &pipeline, &brokers).await,
+            Some(orders) => load::run(&options, orders, &database, &pipeline, &topics).await,
             None => std::future::pending().await,
         }
     };

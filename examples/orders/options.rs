@@ -1,25 +1,31 @@
 //! The command line.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
 use tidelock::prelude::*;
 
 use crate::roles::Role;
 
+/// Stands for the server that is not there: the embedded log or SQLite takes its place.
+const NOT_USED: &str = "postgres://not-used";
 const CONNECTIONS_PER_SERVICE: u32 = 10;
 
 /// Order -> inventory -> payment -> shipping, each service with its own tables, through Kafka.
 #[derive(Debug, Parser)]
 #[command(name = "orders")]
 pub(crate) struct Options {
-    /// Kafka brokers, host:port separated by commas
+    /// Kafka brokers, host:port separated by commas [default: an embedded log in --data, for one process]
     #[arg(long, value_name = "URL", env = "TIDELOCK_KAFKA_BROKERS")]
-    kafka: String,
+    pub(crate) kafka: Option<String>,
 
-    /// PostgreSQL, postgres://user:password@host:port/database
+    /// PostgreSQL, postgres://user:password@host:port/database [default: SQLite in --data]
     #[arg(long, value_name = "URL", env = "TIDELOCK_DATABASE_URL", hide_env_values = true)]
-    database: String,
+    pub(crate) database: Option<String>,
+
+    /// The folder of the embedded log and the SQLite database, where no server is given
+    #[arg(long, value_name = "DIR", default_value = "target/orders")]
+    pub(crate) data: PathBuf,
 
     /// The services of this process; several separated by commas
     #[arg(long = "role", value_enum, value_delimiter = ',', default_value = "all")]
@@ -71,7 +77,7 @@ impl Options {
     /// The framework's settings: the environment's, with what the command line says.
     pub(crate) fn settings(&self) -> Result<Settings, BoxError> {
         let given = [("TIDELOCK_KAFKA_BROKERS", &self.kafka), ("TIDELOCK_DATABASE_URL", &self.database)];
-        let given = given.map(|(name, value)| (name.to_owned(), value.clone()));
+        let given = given.map(|(name, value)| (name.to_owned(), value.as_deref().unwrap_or(NOT_USED).to_owned()));
         let mut settings = Settings::from_vars("TIDELOCK_", std::env::vars().chain(given))?;
         // While one partition has the shelf or the till, the others wait for it, each with a connection: enough must
         // be left for the other services of this process.

@@ -1,9 +1,11 @@
 //! Which services run in this process.
 
-use clap::ValueEnum;
-use tidelock::prelude::*;
+use std::sync::Arc;
 
-use crate::{inventory, orders, payment, shipping};
+use clap::ValueEnum;
+use tidelock::{log::Log, prelude::*};
+
+use crate::{inventory, orders, payment, shipping, shop::Shop};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Role {
@@ -24,41 +26,38 @@ impl Role {
         services
     }
 
-    fn schema(self) -> &'static str {
+    /// Its tables, for PostgreSQL.
+    pub(crate) fn postgres(self) -> &'static str {
         match self {
             Self::All => "",
-            Self::Orders => orders::SCHEMA,
-            Self::Inventory => inventory::SCHEMA,
-            Self::Payment => payment::SCHEMA,
-            Self::Shipping => shipping::SCHEMA,
+            Self::Orders => include_str!("orders/postgres.sql"),
+            Self::Inventory => include_str!("inventory/postgres.sql"),
+            Self::Payment => include_str!("payment/postgres.sql"),
+            Self::Shipping => include_str!("shipping/postgres.sql"),
+        }
+    }
+
+    /// Its tables, for SQLite.
+    pub(crate) fn sqlite(self) -> &'static str {
+        match self {
+            Self::All => "",
+            Self::Orders => include_str!("orders/sqlite.sql"),
+            Self::Inventory => include_str!("inventory/sqlite.sql"),
+            Self::Payment => include_str!("payment/sqlite.sql"),
+            Self::Shipping => include_str!("shipping/sqlite.sql"),
         }
     }
 }
 
-/// Creates the framework's tables and those of the services that run here. Many processes may start together.
-pub(crate) async fn migrate(database: &Postgres, services: &[Role]) -> Result<(), BoxError> {
-    const LOCK: i64 = 7_012_026;
-    database.migrate().await?;
-    let mut transaction = database.pool().begin().await?;
-    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
-    // Else every start logs that every table is there already.
-    sqlx::query("SET LOCAL client_min_messages = warning").execute(&mut *transaction).await?;
-    for service in services {
-        sqlx::raw_sql(service.schema()).execute(&mut *transaction).await?;
-    }
-    transaction.commit().await?;
-    Ok(())
-}
-
 /// The pipeline of these services. The relay goes with the order service: the others write no outbox, they emit.
-pub(crate) fn pipeline(
+pub(crate) fn pipeline<D: Shop>(
     settings: Settings,
-    database: &Postgres,
+    log: Arc<dyn Log>,
+    database: &D,
     services: &[Role],
     instance: Option<String>,
 ) -> Result<Pipeline, BoxError> {
-    let mut builder = Pipeline::builder(Kafka::new(settings.kafka)?, database.clone())
-        .processor_defaults(settings.processor);
+    let mut builder = Pipeline::builder(log, database.clone()).processor_defaults(settings.processor);
     if let Some(instance) = instance {
         builder = builder.instance(instance);
     }

@@ -1,6 +1,9 @@
-//! Reads the topics to their end, read committed and without the framework: what a judge may believe.
+//! Reads the topics to their end, read committed; those of Kafka without the framework: what a judge may believe.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     ClientConfig, ClientContext, Message as _, Offset, TopicPartitionList,
@@ -8,7 +11,10 @@ use rdkafka::{
     error::{KafkaError, KafkaResult},
     message::Headers as _,
 };
-use tidelock::prelude::BoxError;
+use tidelock::{
+    log::{Assignor, Cleanup, ConsumerEvent, Log as _, Subscription, TopicSpec, embedded::Embedded},
+    prelude::BoxError,
+};
 
 const TOPICS: [&str; 4] = ["orders", "inventory", "payments", "shipping"];
 const WAIT: Duration = Duration::from_secs(20);
@@ -27,6 +33,25 @@ pub(crate) struct Record {
     pub(crate) id: Option<String>,
 }
 
+/// Where the topics are.
+#[derive(Debug, Clone)]
+pub(crate) enum Topics {
+    /// At these brokers.
+    Kafka(String),
+    /// In this process.
+    Embedded(Embedded),
+}
+
+impl Topics {
+    /// Every committed record of the four topics. Waits for open transactions to end first.
+    pub(crate) async fn read(&self) -> Result<Vec<Record>, BoxError> {
+        match self.clone() {
+            Self::Kafka(brokers) => Ok(tokio::task::spawn_blocking(move || read(&brokers)).await??),
+            Self::Embedded(log) => read_embedded(&log).await,
+        }
+    }
+}
+
 /// Its errors come from `poll` as well, where they are acted upon; the end of a partition is one of them.
 struct Quiet;
 
@@ -38,8 +63,58 @@ impl ConsumerContext for Quiet {}
 
 type Reader = BaseConsumer<Quiet>;
 
-/// Every committed record of the four topics. Waits for open transactions to end first.
-pub(crate) fn read(brokers: &str) -> Result<Vec<Record>, BoxError> {
+async fn read_embedded(log: &Embedded) -> Result<Vec<Record>, BoxError> {
+    let mut left: HashMap<(&str, i32), i64> = HashMap::new();
+    for topic in TOPICS {
+        let spec = TopicSpec { name: topic.to_owned(), partitions: None, cleanup: Cleanup::Any };
+        for partition in 0..log.topic(&spec).await? {
+            if let Some(last) = log.last_record(topic, partition).await? {
+                left.insert((topic, partition), last.offset);
+            }
+        }
+    }
+    let subscription = Subscription {
+        group: "orders-verification".to_owned(),
+        topics: TOPICS.map(str::to_owned).to_vec(),
+        instance: None,
+        assignor: Assignor::Eager,
+    };
+    let (consumer, mut events) = log.consumer(&subscription).await?;
+    let mut found = Vec::new();
+    while !left.is_empty() {
+        match events.recv().await {
+            Some(ConsumerEvent::Assigned(partitions)) => {
+                for each in partitions {
+                    let start = log.bounds(&each.topic, each.partition).await?.start;
+                    consumer.start(&each, start).await?;
+                }
+            }
+            Some(ConsumerEvent::Records { records, .. }) => {
+                for record in records {
+                    let Some(topic) = TOPICS.into_iter().find(|topic| **topic == *record.topic) else { continue };
+                    if left.get(&(topic, record.partition)).is_some_and(|last| record.offset >= *last) {
+                        left.remove(&(topic, record.partition));
+                    }
+                    let header = |name: &str| record.headers.get_str(name).map(str::to_owned);
+                    found.push(Record {
+                        topic,
+                        event_type: header("ce_type"),
+                        id: header("ce_id"),
+                        key: record.key.map(Vec::from).unwrap_or_default(),
+                        payload: record.payload.map(Vec::from).unwrap_or_default(),
+                    });
+                }
+            }
+            Some(ConsumerEvent::Revoked { .. }) => {}
+            Some(ConsumerEvent::Failed(_, error) | ConsumerEvent::Fatal(error)) => return Err(error.into()),
+            None => return Err("the embedded log closed its reader".into()),
+        }
+    }
+    consumer.close().await;
+    Ok(found)
+}
+
+fn read(brokers: &str) -> Result<Vec<Record>, BoxError> {
     let committed = consumer(brokers, "read_committed")?;
     let uncommitted = consumer(brokers, "read_uncommitted")?;
     let mut records = Vec::new();

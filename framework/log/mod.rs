@@ -4,11 +4,7 @@
 //! record belongs to, and the last committed record of a partition. The order of durable steps lies in the
 //! relay and the processor, not here.
 
-use std::{
-    any::Any,
-    fmt,
-    sync::{Arc, mpsc},
-};
+use std::{any::Any, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,6 +19,7 @@ use crate::{
 };
 
 pub mod codec;
+pub mod embedded;
 pub mod kafka;
 mod topics;
 
@@ -234,7 +231,14 @@ pub struct Subscription {
 /// Held by whoever must finish with revoked partitions; the rebalance goes on when it is dropped, or when the
 /// log runs out of patience.
 #[derive(Debug)]
-pub struct Handback(#[expect(dead_code, reason = "its drop is the signal")] pub(crate) mpsc::Sender<()>);
+pub struct Handback(#[expect(dead_code, reason = "its drop is the signal")] Box<dyn Any + Send + Sync>);
+
+impl Handback {
+    /// The drop of `signal` is what the log waits for.
+    pub(crate) fn new(signal: impl Any + Send + Sync) -> Self {
+        Self(Box::new(signal))
+    }
+}
 
 /// What a consumer tells, in order.
 #[derive(Debug)]
@@ -387,4 +391,31 @@ pub trait Log: Send + Sync + 'static {
 
     /// First and end offset of a partition.
     async fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds>;
+}
+
+#[async_trait]
+impl<L: Log + ?Sized> Log for Arc<L> {
+    async fn check(&self) -> Result<()> {
+        (**self).check().await
+    }
+
+    async fn topic(&self, spec: &TopicSpec) -> Result<i32> {
+        (**self).topic(spec).await
+    }
+
+    async fn producer(&self, transactional_id: &str) -> Result<Box<dyn Producer>> {
+        (**self).producer(transactional_id).await
+    }
+
+    async fn consumer(&self, subscription: &Subscription) -> Result<(Arc<dyn Consumer>, ConsumerEvents)> {
+        (**self).consumer(subscription).await
+    }
+
+    async fn last_record(&self, topic: &str, partition: i32) -> Result<Option<Received>> {
+        (**self).last_record(topic, partition).await
+    }
+
+    async fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds> {
+        (**self).bounds(topic, partition).await
+    }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::{
     error::{Error, Kind, Result},
@@ -211,7 +211,7 @@ impl Cycle {
                 Some(Some(reason)) => {
                     metrics::counter!(telemetry::ROTATIONS, "component" => "processor", "reason" => reason.as_str())
                         .increment(1);
-                    debug!(group = &*self.group, %reason, "rotating the producer");
+                    info!(group = &*self.group, %reason, "rotating the producer");
                     self.producer = None;
                 }
                 None => {}

@@ -71,7 +71,7 @@ impl<S: Source> ShardRelay<S> {
                 Ok(rotation) => {
                     metrics::counter!(telemetry::ROTATIONS, "component" => "relay", "reason" => rotation.as_str())
                         .increment(1);
-                    debug!(relay = name, reason = %rotation, "rotating the producer");
+                    info!(relay = name, reason = %rotation, "rotating the producer");
                     failures = 0;
                     continue;
                 }

@@ -172,7 +172,32 @@ impl Scene {
             .map(|record| (record.key.clone(), record.json()["n"].as_i64().unwrap()))
             .collect();
         assert!(!expected.is_empty() || !found.is_empty(), "nothing was tested");
-        Verdict::of(&expected, &found)
+        let verdict = Verdict::of(&expected, &found);
+        self.keep_evidence(&verdict, input_topic(&self.name)).await;
+        verdict
+    }
+
+    /// Of a verdict that is not clean: what a second reader finds, what was hidden from both, and the broker's files,
+    /// beside the logs of the children. The verdict stands.
+    async fn keep_evidence(&self, verdict: &Verdict, topic: String) {
+        if verdict.is_clean() {
+            return;
+        }
+        let (kafka, directory) = (self.kafka.clone(), self.directory.clone());
+        let kept = tokio::task::spawn_blocking(move || {
+            let again = witness::committed(&kafka, &topic);
+            std::fs::write(directory.join("read_again.txt"), lines(&again))?;
+            let all = witness::everything(&kafka, &topic);
+            std::fs::write(directory.join("read_uncommitted.txt"), lines(&all))?;
+            for broker in Lab::shared().brokers() {
+                let copy = directory.join(broker.name());
+                let done = std::process::Command::new("cp").arg("-r").arg(broker.directory()).arg(copy).status()?;
+                assert!(done.success(), "the broker's files are not copied");
+            }
+            std::io::Result::Ok(())
+        });
+        kept.await.unwrap().unwrap();
+        eprintln!("evidence is in {}", self.directory.display());
     }
 
     pub(crate) async fn committed(&self, topic: String) -> Vec<Found> {
@@ -281,8 +306,24 @@ impl Scene {
                 (output.key, output.n * 2 + output.copy)
             })
             .collect();
-        (effects, Verdict::of(&expected, &outputs))
+        let outputs = Verdict::of(&expected, &outputs);
+        self.keep_evidence(&effects, input_topic(&self.name)).await;
+        self.keep_evidence(&outputs, output_topic(&self.name)).await;
+        (effects, outputs)
     }
+}
+
+fn lines(records: &[Found]) -> String {
+    let line = |record: &Found| {
+        format!(
+            "{}[{}] {} {}\n",
+            record.partition,
+            record.offset,
+            record.key,
+            String::from_utf8_lossy(&record.payload)
+        )
+    };
+    records.iter().map(line).collect()
 }
 
 /// Enough keys for every partition to have some.

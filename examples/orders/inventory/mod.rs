@@ -5,15 +5,17 @@ mod shelf;
 use tidelock::prelude::*;
 use tracing::warn;
 
-pub(crate) use shelf::{Stock, stock};
+pub(crate) use shelf::{Shelf, Stock};
 
-use crate::events::{
-    OrderPlaced, OrderShipped, PaymentAnswered, PaymentResult, StockRejected, StockReleased, StockReserved,
+use crate::{
+    events::{
+        OrderPlaced, OrderShipped, PaymentAnswered, PaymentResult, StockRejected, StockReleased,
+        StockReserved,
+    },
+    shop::Shop,
 };
 
-pub(crate) const SCHEMA: &str = include_str!("schema.sql");
-
-pub(crate) fn processor() -> Processor<Postgres> {
+pub(crate) fn processor<D: Shop>() -> Processor<D> {
     Processor::new("inventory").handle(Reserve).handle(Release).handle(SendOut)
 }
 
@@ -21,16 +23,16 @@ pub(crate) fn processor() -> Processor<Postgres> {
 struct Reserve;
 
 #[async_trait]
-impl Handler<Postgres> for Reserve {
+impl<D: Shop> Handler<D> for Reserve {
     type Event = OrderPlaced;
 
     async fn handle(
         &self,
         message: &Message<OrderPlaced>,
-        context: &mut Context<'_, Postgres>,
+        context: &mut Context<'_, D>,
     ) -> Result<Outcome, BoxError> {
         let order = &message.event;
-        let available = shelf::lock(context.connection()).await?;
+        let available = context.connection().lock_shelf().await?;
         for line in &order.lines {
             let available = available.get(&line.sku).copied().unwrap_or(0);
             if available < line.quantity {
@@ -43,7 +45,7 @@ impl Handler<Postgres> for Reserve {
                 return Ok(Outcome::Done);
             }
         }
-        shelf::reserve(context.connection(), order.order_id, &order.lines).await?;
+        context.connection().reserve(order.order_id, &order.lines).await?;
         context.emit(&StockReserved {
             order_id: order.order_id,
             customer: order.customer.clone(),
@@ -57,20 +59,20 @@ impl Handler<Postgres> for Reserve {
 struct Release;
 
 #[async_trait]
-impl Handler<Postgres> for Release {
+impl<D: Shop> Handler<D> for Release {
     type Event = PaymentAnswered;
 
     async fn handle(
         &self,
         message: &Message<PaymentAnswered>,
-        context: &mut Context<'_, Postgres>,
+        context: &mut Context<'_, D>,
     ) -> Result<Outcome, BoxError> {
         let PaymentAnswered { order_id, result, .. } = message.event;
         if result == PaymentResult::Taken {
             return Ok(Outcome::Skip);
         }
-        shelf::lock(context.connection()).await?;
-        if !shelf::put_back(context.connection(), order_id).await? {
+        context.connection().lock_shelf().await?;
+        if !context.connection().put_back(order_id).await? {
             warn!(order = %order_id, "declined, but nothing is set aside for it");
             return Ok(Outcome::Skip);
         }
@@ -83,17 +85,17 @@ impl Handler<Postgres> for Release {
 struct SendOut;
 
 #[async_trait]
-impl Handler<Postgres> for SendOut {
+impl<D: Shop> Handler<D> for SendOut {
     type Event = OrderShipped;
 
     async fn handle(
         &self,
         message: &Message<OrderShipped>,
-        context: &mut Context<'_, Postgres>,
+        context: &mut Context<'_, D>,
     ) -> Result<Outcome, BoxError> {
         let order_id = message.event.order_id;
-        shelf::lock(context.connection()).await?;
-        if !shelf::send_out(context.connection(), order_id).await? {
+        context.connection().lock_shelf().await?;
+        if !context.connection().send_out(order_id).await? {
             warn!(order = %order_id, "shipped, but nothing is set aside for it");
             return Ok(Outcome::Skip);
         }

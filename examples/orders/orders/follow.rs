@@ -5,9 +5,10 @@ use std::marker::PhantomData;
 use tidelock::prelude::*;
 use uuid::Uuid;
 
-use super::State;
-use crate::events::{
-    OrderShipped, PaymentAnswered, PaymentResult, StockRejected, StockReleased, StockReserved,
+use super::{Book, State};
+use crate::{
+    events::{OrderShipped, PaymentAnswered, PaymentResult, StockRejected, StockReleased, StockReserved},
+    shop::Shop,
 };
 
 /// An event that takes an order further.
@@ -29,26 +30,18 @@ impl<E> Follow<E> {
 }
 
 #[async_trait]
-impl<E: Progress> Handler<Postgres> for Follow<E> {
+impl<D: Shop, E: Progress> Handler<D> for Follow<E> {
     type Event = E;
 
     async fn handle(
         &self,
         message: &Message<E>,
-        context: &mut Context<'_, Postgres>,
+        context: &mut Context<'_, D>,
     ) -> Result<Outcome, BoxError> {
         let event = &message.event;
-        let step = sqlx::query(
-            "INSERT INTO orders_step (order_id, state, stage, detail)
-             SELECT id, $2, $3, $4 FROM orders_order WHERE id = $1",
-        )
-        .bind(event.order_id())
-        .bind(event.state().name())
-        .bind(event.state().stage())
-        .bind(event.detail())
-        .execute(context.connection())
-        .await?;
-        if step.rows_affected() == 0 {
+        let state = event.state();
+        let known = context.connection().add_step(event.order_id(), state, event.detail().as_deref()).await?;
+        if !known {
             tracing::warn!(order = %event.order_id(), event = E::TYPE, "of an order that was never placed");
             return Ok(Outcome::Skip);
         }

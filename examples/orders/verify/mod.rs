@@ -10,8 +10,9 @@ use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
 use tidelock::prelude::*;
 
 pub(crate) use motion::Motion;
+pub(crate) use tables::Audit;
 
-use crate::verify_topics;
+use crate::{shop::Shop, verify_topics::Topics};
 
 /// One line of the table.
 #[derive(Debug)]
@@ -24,11 +25,12 @@ pub(crate) struct Finding {
 }
 
 /// Verifies and prints; answers whether nothing is off.
-pub(crate) async fn run(database: &Postgres, brokers: &str) -> Result<bool, BoxError> {
-    let brokers = brokers.to_owned();
-    let records = tokio::task::spawn_blocking(move || verify_topics::read(&brokers)).await??;
-    let mut findings = tables::check(database.pool()).await?;
-    findings.extend(events::check(&records, &tables::fates(database.pool()).await?));
+pub(crate) async fn run<D: Shop>(database: &D, topics: &Topics) -> Result<bool, BoxError> {
+    let records = topics.read().await?;
+    let mut connection = database.reading().await?;
+    let mut findings = connection.check().await?;
+    findings.extend(events::check(&records, &connection.fates().await?));
+    drop(connection);
 
     println!("{}", summary(&Motion::look(database).await?));
     let mut table = Table::new();

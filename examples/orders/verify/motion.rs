@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use tidelock::prelude::*;
-
-use crate::orders::State;
+use super::Audit;
+use crate::{orders::State, shop::Shop};
 
 /// How many orders took which step, and how many pieces are set aside.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -14,24 +13,9 @@ pub(crate) struct Motion {
 }
 
 impl Motion {
-    pub(crate) async fn look(database: &Postgres) -> sqlx::Result<Self> {
-        let steps: Vec<(String, i64)> =
-            sqlx::query_as("SELECT state, count(*) FROM orders_step GROUP BY state")
-                .fetch_all(database.pool())
-                .await?;
-        // Another process creates this table, perhaps later.
-        let inventory: bool = sqlx::query_scalar("SELECT to_regclass('inventory_stock') IS NOT NULL")
-            .fetch_one(database.pool())
-            .await?;
-        let set_aside = match inventory {
-            true => {
-                sqlx::query_scalar("SELECT sum(reserved)::bigint FROM inventory_stock")
-                    .fetch_one(database.pool())
-                    .await?
-            }
-            false => 0,
-        };
-        Ok(Self { steps: steps.into_iter().collect(), set_aside })
+    pub(crate) async fn look<D: Shop>(database: &D) -> sqlx::Result<Self> {
+        let mut connection = database.reading().await?;
+        Ok(Self { steps: connection.steps().await?, set_aside: connection.set_aside().await? })
     }
 
     pub(crate) fn count(&self, state: State) -> i64 {

@@ -1,11 +1,12 @@
 //! The checks of the tables.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use sqlx::PgPool;
+use tidelock::prelude::async_trait;
 use uuid::Uuid;
 
 use super::Finding;
+use crate::shop::{Dialect, on_both};
 
 /// What is checked, and the query that answers how many were looked at and how many are off.
 const CHECKS: &[(&str, &str)] = &[
@@ -36,12 +37,12 @@ const CHECKS: &[(&str, &str)] = &[
     (
         "articles: nothing left aside",
         "SELECT count(*), count(*) FILTER (WHERE reserved <> 0
-             OR EXISTS (SELECT FROM inventory_reservation AS left_over WHERE left_over.sku = stock.sku))
+             OR EXISTS (SELECT 1 FROM inventory_reservation AS left_over WHERE left_over.sku = stock.sku))
          FROM inventory_stock AS stock",
     ),
     (
         "parcels: one for each shipped order, none for others",
-        "SELECT coalesce(sum(parcels), 0)::bigint, count(*) FILTER (WHERE parcels <> 1 OR ships <> 1) FROM (
+        "SELECT CAST(coalesce(sum(parcels), 0) AS bigint), count(*) FILTER (WHERE parcels <> 1 OR ships <> 1) FROM (
              SELECT count(DISTINCT parcel) AS parcels, count(DISTINCT step.order_id) AS ships
              FROM shipping_parcel AS parcel
              FULL JOIN (SELECT order_id FROM orders_step WHERE state = 'shipped') AS step USING (order_id)
@@ -61,30 +62,66 @@ const MONEY: &[(&str, &str)] = &[
     ),
     (
         "money: balances + till = openings",
-        "SELECT 1::bigint, (taken_cents <> (SELECT coalesce(sum(opening_cents - balance_cents), 0)
-             FROM payment_account))::int::bigint
+        "SELECT CAST(1 AS bigint), CAST(CASE WHEN taken_cents = (
+             SELECT coalesce(sum(opening_cents - balance_cents), 0) FROM payment_account) THEN 0 ELSE 1 END AS bigint)
          FROM payment_till",
     ),
 ];
 
-pub(super) async fn check(pool: &PgPool) -> sqlx::Result<Vec<Finding>> {
-    let paid_here: bool =
-        sqlx::query_scalar("SELECT to_regclass('payment_account') IS NOT NULL").fetch_one(pool).await?;
-    let mut findings = Vec::new();
-    for &(what, query) in CHECKS.iter().chain(MONEY.iter().filter(|_| paid_here)) {
-        let (seen, off) = sqlx::query_as(query).fetch_one(pool).await?;
-        findings.push(Finding { what: what.to_owned(), seen, off });
-    }
-    Ok(findings)
+/// What the judge reads.
+#[async_trait]
+pub(crate) trait Audit {
+    /// Another process may create its tables later than this one.
+    async fn has_table(&mut self, name: &str) -> sqlx::Result<bool>;
+
+    /// The checks of the tables.
+    async fn check(&mut self) -> sqlx::Result<Vec<Finding>>;
+
+    /// How each order ended and what it costs.
+    async fn fates(&mut self) -> sqlx::Result<HashMap<Uuid, (String, i64)>>;
+
+    /// How many orders took which step.
+    async fn steps(&mut self) -> sqlx::Result<BTreeMap<String, i64>>;
+
+    /// How many pieces are set aside.
+    async fn set_aside(&mut self) -> sqlx::Result<i64>;
 }
 
-/// How each order ended and what it costs.
-pub(super) async fn fates(pool: &PgPool) -> sqlx::Result<HashMap<Uuid, (String, i64)>> {
-    let rows: Vec<(Uuid, String, i64)> = sqlx::query_as(
-        "SELECT id, coalesce(min(step.state), 'open'), amount_cents FROM orders_order
-         LEFT JOIN orders_step AS step ON step.order_id = id AND stage = 3 GROUP BY id, amount_cents",
-    )
-    .fetch_all(pool)
-    .await?;
-    Ok(rows.into_iter().map(|(id, state, amount)| (id, (state, amount))).collect())
-}
+on_both!(impl Audit {
+    async fn has_table(&mut self, name: &str) -> sqlx::Result<bool> {
+        sqlx::query_scalar(Self::HAS_TABLE).bind(name).fetch_one(self).await
+    }
+
+    async fn check(&mut self) -> sqlx::Result<Vec<Finding>> {
+        let paid_here = self.has_table("payment_account").await?;
+        let mut findings = Vec::new();
+        for &(what, query) in CHECKS.iter().chain(MONEY.iter().filter(|_| paid_here)) {
+            let (seen, off) = sqlx::query_as(query).fetch_one(&mut *self).await?;
+            findings.push(Finding { what: what.to_owned(), seen, off });
+        }
+        Ok(findings)
+    }
+
+    async fn fates(&mut self) -> sqlx::Result<HashMap<Uuid, (String, i64)>> {
+        let rows: Vec<(Uuid, String, i64)> = sqlx::query_as(
+            "SELECT id, coalesce(min(step.state), 'open'), amount_cents FROM orders_order
+             LEFT JOIN orders_step AS step ON step.order_id = id AND stage = 3 GROUP BY id, amount_cents",
+        )
+        .fetch_all(self)
+        .await?;
+        Ok(rows.into_iter().map(|(id, state, amount)| (id, (state, amount))).collect())
+    }
+
+    async fn steps(&mut self) -> sqlx::Result<BTreeMap<String, i64>> {
+        let steps: Vec<(String, i64)> =
+            sqlx::query_as("SELECT state, count(*) FROM orders_step GROUP BY state").fetch_all(self).await?;
+        Ok(steps.into_iter().collect())
+    }
+
+    async fn set_aside(&mut self) -> sqlx::Result<i64> {
+        if !self.has_table("inventory_stock").await? {
+            return Ok(0);
+        }
+        sqlx::query_scalar("SELECT CAST(coalesce(sum(reserved), 0) AS bigint) FROM inventory_stock").fetch_one(self).await
+    }
+});

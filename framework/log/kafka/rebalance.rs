@@ -116,7 +116,7 @@ impl Context {
         self.0.outlet.send(ConsumerEvent::Revoked {
             partitions: revoked.to_vec(),
             lost,
-            handback: Handback(held),
+            handback: Handback::new(held),
         });
         let until = Instant::now() + self.0.patience;
         let mut known_lost = lost;

@@ -35,3 +35,8 @@ CREATE TABLE IF NOT EXISTS orders_step (
 );
 
 CREATE INDEX IF NOT EXISTS orders_step_order ON orders_step (order_id);
+
+-- The history as people read it.
+CREATE OR REPLACE VIEW orders_history AS
+SELECT order_id, state, stage, detail, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') AS at_text
+FROM orders_step;
