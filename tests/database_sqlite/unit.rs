@@ -215,3 +215,18 @@ async fn a_handler_that_ends_the_transaction_is_noticed() {
 async fn nothing_happened(shop: &Shop, statement: &str) {
     assert_eq!((next_offset(&shop.sqlite).await, shop.count("effect").await), (0, 0), "{statement}");
 }
+
+/// The commit looks whether the transaction is still its own after everything that was begun before.
+#[tokio::test]
+async fn a_statement_that_was_not_waited_for_may_end_the_transaction() {
+    let shop = fenced().await;
+    let mut unit = shop.sqlite.begin().await.unwrap();
+    effect(&mut unit).await;
+    assert!(advance(&mut unit, 0, 1).await.unwrap());
+    for statement in [SLOW, "ROLLBACK", "BEGIN"] {
+        let begun = attempt(&mut unit, statement);
+        assert!(tokio::time::timeout(Duration::ZERO, begun).await.is_err());
+    }
+    assert!(matches!(unit.commit().await, Commit::Aborted(_)));
+    nothing_happened(&shop, "ROLLBACK; BEGIN").await;
+}

@@ -135,3 +135,17 @@ async fn a_commit_is_there_for_the_next_process() {
     let crashed = tidelock::database::sqlite::Sqlite::open(shop.folder.join("crashed.db")).await.unwrap();
     assert_eq!(next_offset(&crashed).await, 1);
 }
+
+/// sqlx counts two transactions there, SQLite none.
+#[tokio::test]
+async fn a_connection_beyond_repair_is_replaced() {
+    let shop = fenced().await;
+    let mut unit = ready(&shop).await;
+    #[expect(clippy::mem_forget, reason = "no handler should; the next one must not suffer for it")]
+    std::mem::forget(sqlx::Connection::begin(unit.connection()).await.unwrap());
+    run(&mut unit, "ROLLBACK").await;
+    assert!(matches!(unit.commit().await, Commit::Aborted(_)));
+    nothing_happened(&shop).await;
+    assert!(matches!(ready(&shop).await.commit().await, Commit::Committed));
+    assert_eq!((next_offset(&shop.sqlite).await, shop.count("effect").await), (1, 1));
+}

@@ -46,8 +46,8 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) async fn open(options: &SqliteConnectOptions) -> Result<Self, sqlx::Error> {
-        let watch = Arc::default();
-        Ok(Self { connection: watched(options, &watch).await?, watch, broken: false })
+        let (connection, watch) = watched(options).await?;
+        Ok(Self { connection, watch, broken: false })
     }
 
     /// As good as new, whatever the last one left behind.
@@ -57,11 +57,9 @@ impl Writer {
                 return Err(sqlx::Error::WorkerCrashed);
             }
             self.broken = true;
-            let connection = watched(options, &self.watch).await?;
-            let old = std::mem::replace(&mut self.connection, connection);
-            self.broken = false;
+            let old = std::mem::replace(self, Self::open(options).await?);
             // Its transaction, if it has one, ends here. An error means that it has none.
-            let _ = old.close().await;
+            let _ = old.connection.close().await;
         }
         self.watch.closed.store(false, SeqCst);
         Ok(())
@@ -84,10 +82,8 @@ impl Writer {
 
 /// A connection whose transactions are reported to the watch. While that is closed, every COMMIT rolls back: also the
 /// one that SQLite makes of itself after each statement, once a failure has ended the transaction.
-async fn watched(
-    options: &SqliteConnectOptions,
-    watch: &Arc<Watch>,
-) -> Result<SqliteConnection, sqlx::Error> {
+async fn watched(options: &SqliteConnectOptions) -> Result<(SqliteConnection, Arc<Watch>), sqlx::Error> {
+    let watch = Arc::new(Watch::default());
     let mut connection = options.connect().await?;
     let mut handle = connection.lock_handle().await?;
     let watching = watch.clone();
@@ -103,7 +99,7 @@ async fn watched(
         watching.ended.fetch_add(1, SeqCst);
     });
     drop(handle);
-    Ok(connection)
+    Ok((connection, watch))
 }
 
 /// The writing connection, for statements that are transactions of their own.
@@ -219,7 +215,10 @@ impl SqliteTransaction {
                 self.open = false;
                 Commit::Committed
             }
-            Ok(()) => Commit::Aborted(Error::new(Kind::Handler, "a handler left a savepoint open")),
+            Ok(()) if self.ended() == 0 => {
+                Commit::Aborted(Error::new(Kind::Handler, "a handler left a savepoint open"))
+            }
+            Ok(()) => Commit::Unknown(ended()),
             Err(error) if fault::refused(&error) => Commit::Aborted(fault::failed("commit")(error)),
             Err(error) => {
                 self.writer.broken = true;
@@ -248,6 +247,6 @@ impl Drop for SqliteTransaction {
 
 fn ended() -> Error {
     let what = "the transaction was ended, by COMMIT or ROLLBACK of a handler (not allowed there) or by a failed \
-                statement; nothing of it was committed";
+                statement";
     Error::new(Kind::Handler, what)
 }
