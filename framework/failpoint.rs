@@ -84,7 +84,7 @@ names! {
 
 #[cfg(feature = "failpoints")]
 mod active {
-    use std::{collections::HashMap, path::PathBuf, sync::LazyLock, sync::Mutex, thread, time::Duration};
+    use std::{cell::Cell, collections::HashMap, path::PathBuf, sync::LazyLock, sync::Mutex, thread, time::Duration};
 
     use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -164,8 +164,16 @@ mod active {
         }
     }
 
+    thread_local! {
+        static LEFT_OUT_HERE: Cell<Option<Variant>> = const { Cell::new(None) };
+    }
+
+    pub(super) fn leave_out(variant: Option<Variant>) {
+        LEFT_OUT_HERE.set(variant);
+    }
+
     pub(crate) fn left_out(variant: Variant) -> bool {
-        LEFT_OUT.iter().any(|each| each == variant.name())
+        LEFT_OUT_HERE.get() == Some(variant) || LEFT_OUT.iter().any(|each| each == variant.name())
     }
 }
 
@@ -180,7 +188,13 @@ pub(crate) fn hit(point: Point) {
 #[inline(always)]
 pub(crate) fn hit(_: Point) {}
 
-/// Whether the environment leaves that rule out.
+/// Leaves a rule out on this thread, or none: for simulations, which run many histories in one process.
+#[cfg(feature = "failpoints")]
+pub fn leave_out(variant: Option<Variant>) {
+    active::leave_out(variant);
+}
+
+/// Whether the environment or this thread leaves that rule out.
 #[cfg(feature = "failpoints")]
 pub(crate) fn left_out(variant: Variant) -> bool {
     active::left_out(variant)

@@ -9,4 +9,5 @@ mod log_embedded;
 mod log_kafka;
 mod pipeline;
 mod settings;
+mod simulation;
 mod witness;

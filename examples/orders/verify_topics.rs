@@ -110,7 +110,8 @@ async fn read_embedded(log: &Embedded) -> Result<Vec<Record>, BoxError> {
             None => return Err("the embedded log closed its reader".into()),
         }
     }
-    consumer.close().await;
+    let given_back = async { while events.recv().await.is_some() {} };
+    tokio::join!(consumer.close(), given_back);
     Ok(found)
 }
 

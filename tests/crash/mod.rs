@@ -10,5 +10,5 @@ mod processor;
 mod relay;
 mod scene;
 mod variants;
-mod verdict;
+pub(crate) mod verdict;
 mod zombies;

@@ -1,0 +1,439 @@
+//! One history: a log, a database, processes that live and die on them, and a writer with business to do.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_executor::block_on;
+use serde::{Deserialize, Serialize};
+use sqlx::{Row, SqliteConnection};
+use tidelock::{
+    database::sqlite::Sqlite,
+    log::{
+        Assignor, Cleanup, ConsumerEvent, Log, Subscription, TopicSpec,
+        embedded::{Client, Embedded, EmbeddedConfig},
+    },
+    prelude::*,
+    processor::ProcessorConfig,
+};
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
+
+use super::{
+    fate::{Fate, Status},
+    store::Store,
+};
+use crate::crash::verdict::Verdict;
+
+const SCHEMA: &str = "
+    CREATE TABLE counter (key text PRIMARY KEY, n integer NOT NULL);
+    CREATE TABLE ledger (key text NOT NULL, n integer NOT NULL);
+    CREATE TABLE effect (id integer PRIMARY KEY AUTOINCREMENT, key text NOT NULL, n integer NOT NULL);";
+const KEYS: [&str; 3] = ["a", "b", "c"];
+/// How long business goes on, and how long faults may come.
+const BUSY: Duration = Duration::from_secs(12);
+/// How long the calm may take until everything has come to its end.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What is enqueued.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct In {
+    key: String,
+    n: i64,
+}
+
+impl Event for In {
+    const TYPE: &'static str = "In";
+    const TOPIC: &'static str = "in";
+
+    fn key(&self) -> Key {
+        self.key.as_str().into()
+    }
+}
+
+/// What the handler emits: none for every third message, two for every second one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Out {
+    key: String,
+    n: i64,
+    copy: i64,
+}
+
+impl Event for Out {
+    const TYPE: &'static str = "Out";
+    const TOPIC: &'static str = "out";
+
+    fn key(&self) -> Key {
+        self.key.as_str().into()
+    }
+}
+
+fn copies(n: i64) -> i64 {
+    if n % 3 == 0 { 0 } else { 1 + i64::from(n % 2 == 0) }
+}
+
+struct Copy {
+    fate: Fate,
+}
+
+#[async_trait]
+impl Handler<Store> for Copy {
+    type Event = In;
+
+    async fn handle(&self, message: &Message<In>, context: &mut Context<'_, Store>) -> Result<Outcome, BoxError> {
+        let In { key, n } = &message.event;
+        if self.fate.random(|random| random.u32(..8) == 0) {
+            tokio::time::sleep(Duration::from_millis(self.fate.random(|random| random.u64(..3_000)))).await;
+        }
+        let insert = sqlx::query("INSERT INTO effect (key, n) VALUES ($1, $2)").bind(key).bind(n);
+        block_on(insert.execute(context.connection()))?;
+        if !self.fate.is_calm() && self.fate.random(|random| random.u32(..40) == 0) {
+            return Err("the handler fails".into());
+        }
+        for copy in 0..copies(*n) {
+            context.emit(&Out { key: key.clone(), n: *n, copy })?;
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// What one history was like.
+pub(crate) struct History {
+    pub(crate) published: Verdict,
+    pub(crate) effects: Verdict,
+    pub(crate) outputs: Verdict,
+    /// What did not come to its end.
+    pub(crate) stuck: Option<String>,
+    pub(crate) messages: usize,
+    pub(crate) faults: BTreeMap<&'static str, u32>,
+    pub(crate) trace: Vec<String>,
+}
+
+impl History {
+    /// Nothing when it is as promised.
+    pub(crate) fn wrong(&self) -> Option<String> {
+        let parts = [("published", &self.published), ("effects", &self.effects), ("outputs", &self.outputs)];
+        let wrong: Vec<String> = parts
+            .iter()
+            .filter(|(_, verdict)| !verdict.is_clean())
+            .map(|(what, verdict)| format!("{what}: {verdict:?}"))
+            .chain(self.stuck.clone())
+            .collect();
+        (!wrong.is_empty()).then(|| wrong.join("; "))
+    }
+}
+
+/// Lives one history through, on a runtime of its own with a clock that nobody waits for.
+pub(crate) fn live(seed: u64) -> History {
+    fastrand::seed(seed);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(history(seed))
+}
+
+async fn history(seed: u64) -> History {
+    let fate = Fate::new(seed);
+    let config = EmbeddedConfig {
+        topic_partitions: 2,
+        session_timeout: Duration::from_secs(3),
+        heartbeat_interval: Duration::from_secs(1),
+        transaction_timeout: Duration::from_secs(4),
+        query_timeout: Duration::from_secs(2),
+        init_timeout: Duration::from_secs(8),
+        max_poll_interval: Duration::from_secs(10),
+        ..EmbeddedConfig::default()
+    };
+    let log = Embedded::in_memory_with(config).unwrap().with_faults(fate.clone());
+    let database = Sqlite::in_memory().await.unwrap().inline();
+    database.migrate().await.unwrap();
+    prepare(&database).await;
+    for name in [In::TOPIC, Out::TOPIC] {
+        let spec = TopicSpec { name: name.to_owned(), partitions: None, cleanup: Cleanup::Any };
+        log.topic(&spec).await.unwrap();
+    }
+    let shape = Shape::draw(&fate);
+    let world = World { log, database, fate: fate.clone(), shape, living: Arc::default() };
+    let until = Instant::now() + BUSY;
+    let (calm, calmed) = watch::channel(false);
+    let slots: Vec<JoinHandle<()>> =
+        (0..world.shape.processes).map(|slot| tokio::spawn(world.clone().live(slot, calmed.clone()))).collect();
+    let scheduler = tokio::spawn(world.clone().disturb());
+    world.write().await;
+    tokio::time::sleep_until(until).await;
+    scheduler.abort();
+    world.thaw();
+    fate.calm();
+    calm.send_replace(true);
+    let (stuck, messages) = world.settle().await;
+    let history = world.judge(stuck, messages).await;
+    for slot in slots {
+        slot.abort();
+    }
+    history
+}
+
+async fn prepare(database: &Sqlite) {
+    let mut transaction = database.outbox().begin().await.unwrap();
+    block_on(sqlx::raw_sql(SCHEMA).execute(&mut *transaction)).unwrap();
+    transaction.commit().await.unwrap();
+}
+
+/// What differs from history to history besides its faults.
+#[derive(Debug, Clone)]
+struct Shape {
+    processes: usize,
+    shards: u32,
+    max_batch: usize,
+    max_rows: usize,
+    transactions: u32,
+    assignor: Assignor,
+    named: bool,
+    inbox: bool,
+}
+
+impl Shape {
+    fn draw(fate: &Fate) -> Self {
+        fate.random(|random| Self {
+            processes: random.usize(1..=2),
+            shards: random.u32(1..=2),
+            max_batch: random.usize(1..=4),
+            max_rows: random.usize(1..=6),
+            transactions: random.u32(4..=12),
+            assignor: if random.bool() { Assignor::Cooperative } else { Assignor::Eager },
+            named: random.bool(),
+            inbox: random.u32(..4) == 0,
+        })
+    }
+}
+
+#[derive(Clone)]
+struct World {
+    log: Embedded,
+    database: Sqlite,
+    fate: Fate,
+    shape: Shape,
+    /// The process that lives in each slot.
+    living: Arc<Mutex<BTreeMap<usize, Client>>>,
+}
+
+impl World {
+    fn pipeline(&self, slot: usize, client: &Client, status: watch::Receiver<Status>) -> Pipeline {
+        let store = Store::new(self.database.clone(), client.name(), status, self.fate.clone());
+        let shape = &self.shape;
+        let relay = RelayConfig {
+            shards: shape.shards,
+            max_rows: shape.max_rows,
+            poll_idle: Duration::from_millis(400),
+            assignor: shape.assignor,
+            ..RelayConfig::new("sim")
+        };
+        let processor = ProcessorConfig {
+            max_batch: shape.max_batch,
+            inbox: shape.inbox,
+            retry_most: Duration::from_secs(1),
+            assignor: shape.assignor,
+            ..ProcessorConfig::default()
+        };
+        let mut builder = Pipeline::builder(client.clone(), store)
+            .relay(relay)
+            .processor_defaults(processor)
+            .processor(Processor::new("copy").handle(Copy { fate: self.fate.clone() }));
+        if shape.named {
+            builder = builder.instance(format!("slot-{slot}"));
+        }
+        builder.build().unwrap()
+    }
+
+    /// One process after the other under the same name: each lives until fate ends it.
+    async fn live(self, slot: usize, calm: watch::Receiver<bool>) {
+        for incarnation in 0.. {
+            let name = format!("{slot}.{incarnation}");
+            let mut status = self.fate.born(&name);
+            let client = self.log.client(&name);
+            let pipeline = self.pipeline(slot, &client, status.clone());
+            self.living.lock().unwrap().insert(slot, client.clone());
+            let work = async {
+                while pipeline.start().await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                biased;
+                _ = status.wait_for(|status| *status == Status::Dead) => {}
+                () = work => {}
+            }
+            client.kill();
+            drop(pipeline);
+            let calm = *calm.borrow();
+            let rest = if calm { 100 } else { self.fate.random(|random| random.u64(10..5_000)) };
+            tokio::time::sleep(Duration::from_millis(rest)).await;
+        }
+    }
+
+    /// Business: each transaction moves one or two keys on; one in five is rolled back.
+    async fn write(&self) {
+        for _ in 0..self.shape.transactions {
+            let (pause, both, undo, first) = self.fate.random(|random| {
+                (random.u64(..1_500), random.bool(), random.u32(..5) == 0, random.usize(..KEYS.len()))
+            });
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            let mut transaction = self.database.outbox().begin().await.unwrap();
+            for key in KEYS.iter().cycle().skip(first).take(1 + usize::from(both)) {
+                let n = next(&mut transaction, key);
+                transaction.enqueue(&In { key: (*key).to_owned(), n }).unwrap();
+            }
+            if undo {
+                drop(transaction);
+            } else {
+                transaction.commit().await.unwrap();
+            }
+        }
+    }
+
+    /// Stops processes for a while, as SIGSTOP does, besides what befalls their calls.
+    async fn disturb(self) {
+        for _ in 0..self.fate.random(|random| random.u32(..3)) {
+            let (wait, slot, stop) = self.fate.random(|random| {
+                (random.u64(500..6_000), random.usize(..self.shape.processes), random.u64(500..9_000))
+            });
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            if let Some(client) = self.living.lock().unwrap().get(&slot) {
+                client.freeze();
+                self.fate.set(client.name(), Status::Frozen);
+            }
+            tokio::time::sleep(Duration::from_millis(stop)).await;
+            self.thaw();
+        }
+    }
+
+    fn thaw(&self) {
+        for client in self.living.lock().unwrap().values() {
+            client.thaw();
+            self.fate.set(client.name(), Status::Running);
+        }
+    }
+
+    /// Waits until everything that was committed has come to its end, and then for what should not come.
+    async fn settle(&self) -> (Option<String>, usize) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let (left, ledger, effects) = self.counts().await;
+            if left == 0 && effects >= ledger && self.fate_is_done().await {
+                tokio::time::sleep(Duration::from_secs(8)).await;
+                return (None, ledger as usize);
+            }
+            if Instant::now() >= until {
+                return (
+                    Some(format!("stuck: {left} rows in the outbox, {effects} effects of {ledger}")),
+                    ledger as usize,
+                );
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// The outputs may come later than the effects: a successor sends them.
+    async fn fate_is_done(&self) -> bool {
+        let ledger = self.pairs("ledger").await;
+        let outputs: i64 = ledger.iter().map(|(_, n)| copies(*n)).sum();
+        self.records(Out::TOPIC).await.len() as i64 >= outputs
+    }
+
+    async fn counts(&self) -> (i64, i64, i64) {
+        let mut transaction = self.database.outbox().begin().await.unwrap();
+        let query = "SELECT (SELECT count(*) FROM tidelock_outbox), (SELECT count(*) FROM ledger), (SELECT count(*) FROM effect)";
+        let row = block_on(sqlx::query(query).fetch_one(&mut *transaction)).unwrap();
+        (row.get(0), row.get(1), row.get(2))
+    }
+
+    async fn pairs(&self, table: &str) -> Vec<(String, i64)> {
+        let mut transaction = self.database.outbox().begin().await.unwrap();
+        let query = sqlx::AssertSqlSafe(format!("SELECT key, n FROM {table} ORDER BY rowid"));
+        let rows = block_on(sqlx::query(query).fetch_all(&mut *transaction)).unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// Every committed record of a topic, partition by partition, read by a group of its own.
+    async fn records(&self, topic: &str) -> Vec<(i32, i64, serde_json::Value)> {
+        let log: &dyn Log = &self.log;
+        let mut left = BTreeMap::new();
+        for partition in 0..2 {
+            if let Some(last) = log.last_record(topic, partition).await.unwrap() {
+                left.insert(partition, last.offset);
+            }
+        }
+        let subscription = Subscription {
+            group: "judge".to_owned(),
+            topics: vec![topic.to_owned()],
+            instance: None,
+            assignor: Assignor::Eager,
+        };
+        let (consumer, mut events) = log.consumer(&subscription).await.unwrap();
+        let mut found = Vec::new();
+        while !left.is_empty() {
+            match events.recv().await.unwrap() {
+                ConsumerEvent::Assigned(partitions) => {
+                    for each in partitions {
+                        consumer.start(&each, 0).await.unwrap();
+                    }
+                }
+                ConsumerEvent::Records { records, .. } => {
+                    for record in records {
+                        if left.get(&record.partition).is_some_and(|last| record.offset >= *last) {
+                            left.remove(&record.partition);
+                        }
+                        let payload = serde_json::from_slice(&record.payload.unwrap()).unwrap();
+                        found.push((record.partition, record.offset, payload));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let given_back = async { while events.recv().await.is_some() {} };
+        tokio::join!(consumer.close(), given_back);
+        found.sort_by_key(|(partition, offset, _)| (*partition, *offset));
+        found
+    }
+
+    async fn judge(&self, stuck: Option<String>, messages: usize) -> History {
+        let ledger: BTreeSet<(String, i64)> = self.pairs("ledger").await.into_iter().collect();
+        let published: Vec<(String, i64)> = self
+            .records(In::TOPIC)
+            .await
+            .into_iter()
+            .map(|(_, _, payload)| serde_json::from_value(payload).unwrap())
+            .map(|In { key, n }| (key, n))
+            .collect();
+        let expected: BTreeSet<(String, i64)> = ledger
+            .iter()
+            .flat_map(|(key, n)| (0..copies(*n)).map(move |copy| (key.clone(), n * 2 + copy)))
+            .collect();
+        let outputs: Vec<(String, i64)> = self
+            .records(Out::TOPIC)
+            .await
+            .into_iter()
+            .map(|(_, _, payload)| serde_json::from_value(payload).unwrap())
+            .map(|Out { key, n, copy }| (key, n * 2 + copy))
+            .collect();
+        History {
+            published: Verdict::of(&ledger, &published),
+            effects: Verdict::of(&ledger, &self.pairs("effect").await),
+            outputs: Verdict::of(&expected, &outputs),
+            stuck,
+            messages,
+            faults: self.fate.faults(),
+            trace: self.fate.trace(),
+        }
+    }
+}
+
+/// The next number of the key, written down in the ledger.
+fn next(connection: &mut SqliteConnection, key: &str) -> i64 {
+    let count = sqlx::query(
+        "INSERT INTO counter VALUES ($1, 1) ON CONFLICT (key) DO UPDATE SET n = n + 1 RETURNING n",
+    );
+    let n: i64 = block_on(count.bind(key).fetch_one(&mut *connection)).unwrap().get(0);
+    block_on(sqlx::query("INSERT INTO ledger VALUES ($1, $2)").bind(key).bind(n).execute(connection)).unwrap();
+    n
+}
