@@ -18,6 +18,7 @@ mod config;
 mod inbox;
 mod partition;
 mod registry;
+mod take_over;
 mod valve;
 
 pub use config::{Adopt, ProcessorConfig, StartAt, Unhandled};

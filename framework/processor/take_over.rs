@@ -1,0 +1,142 @@
+//! The steps at assignment, and wherever the outcome of the last transaction is not known.
+
+use tracing::{debug, error, info};
+
+use super::{
+    assignment::{Decision, adopt, decide},
+    committer::Verdict,
+    partition::{Partition, verdict},
+};
+use crate::{
+    database::{Database, Fence, Quarantined},
+    error::{Error, Kind, Result},
+    failpoint::{Point, Variant, hit, left_out},
+    log::{Record, Refusal, codec},
+    message::MessageId,
+    telemetry,
+};
+
+impl<D: Database> Partition<D> {
+    /// The steps at assignment: D, K, D again, and whatever is left to do until both agree. Answers where to go on.
+    pub(crate) async fn take_over(&mut self) -> Result<i64> {
+        loop {
+            let (fence, committed) = self.look().await?;
+            let decision = decide(&self.at, fence.as_ref(), committed)?;
+            debug!(processor = self.name(), ?decision, "taking over");
+            let (offset, outputs) = match decision {
+                Decision::Continue(next) => return Ok(next),
+                Decision::Resend(next) => {
+                    hit(Point::P8);
+                    let fence = fence.unwrap_or_default();
+                    self.end_transaction_of(&fence.owner).await?;
+                    (next, codec::decode(&fence.pending)?)
+                }
+                Decision::Announce(next) => (next, Vec::new()),
+                Decision::First => {
+                    let start = self.first_start().await?;
+                    self.shared
+                        .database
+                        .insert_fence(&self.key, start, &self.shared.transactional_id)
+                        .await?;
+                    if D::FENCED {
+                        continue;
+                    }
+                    (start, Vec::new())
+                }
+                Decision::Adopt(committed) => {
+                    let first = self.shared.first_start(&self.key).await?;
+                    adopt::<D>(&self.at, self.shared.config.adopt, first.fenced, committed)?;
+                    self.shared
+                        .database
+                        .insert_fence(&self.key, committed, &self.shared.transactional_id)
+                        .await?;
+                    if D::FENCED {
+                        continue;
+                    }
+                    return Ok(committed);
+                }
+            };
+            self.in_flight = Some(self.shared.committer.submit(&self.at, offset, outputs));
+            match verdict(&mut self.in_flight).await {
+                Verdict::Committed => return Ok(offset),
+                Verdict::Look => {}
+                Verdict::Refused(refusals) => self.quarantine(&refusals).await?,
+            }
+            if !self.shared.consumer.holds(&self.at) {
+                return Err(Error::new(Kind::Unassigned, format!("{} was taken away", self.at)));
+            }
+        }
+    }
+
+    /// D, K, D: started over while somebody else moves the fence. K waits for open transactions; where a dead
+    /// owner's keeps it waiting, initialising that owner's transactional id ends it.
+    async fn look(&self) -> Result<(Option<Fence>, Option<i64>)> {
+        loop {
+            let before = self.shared.database.fence(&self.key).await?;
+            let committed = match self.shared.consumer.committed(&self.at).await {
+                Ok(committed) => committed,
+                Err(error) if error.kind() == Kind::Timeout => {
+                    self.end_transaction_of(&before.unwrap_or_default().owner).await?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if self.shared.database.fence(&self.key).await? == before {
+                return Ok((before, committed));
+            }
+        }
+    }
+
+    /// The last owner may have died with a transaction open, which holds back readers until its time-out. One that is
+    /// alive is fenced by this too, and just takes a new producer.
+    async fn end_transaction_of(&self, owner: &str) -> Result<()> {
+        if owner.is_empty() || owner == self.shared.transactional_id || left_out(Variant::NoOwnerFence) {
+            return Ok(());
+        }
+        info!(processor = self.name(), owner, "ending the open transaction of the last owner");
+        self.shared.log.producer(owner).await.map(drop)
+    }
+
+    async fn first_start(&self) -> Result<i64> {
+        let first = self.shared.first_start(&self.key).await?;
+        let bounds = self.shared.log.bounds(&self.at.topic, self.at.partition).await?;
+        Ok(self.shared.config.start.offset(bounds, self.at.partition < first.partitions))
+    }
+
+    /// Moves refused outputs from the fence row to the quarantine.
+    pub(crate) async fn quarantine(&self, refusals: &[Refusal]) -> Result<()> {
+        let Some(fence) = self.shared.database.fence(&self.key).await? else {
+            let reason = refusals.first().map_or("", |refusal| refusal.reason.as_str());
+            return Err(Error::new(Kind::Refused, format!("{}: an output was refused: {reason}", self.at)));
+        };
+        let mut kept = Vec::new();
+        let mut refused = Vec::new();
+        for (index, output) in codec::decode(&fence.pending)?.into_iter().enumerate() {
+            match refusals.iter().find(|refusal| refusal.index == index) {
+                None => kept.push(output),
+                Some(refusal) => refused.push(quarantined(output, refusal.reason.clone())?),
+            }
+        }
+        let pending = codec::encode(&kept)?;
+        if self.shared.database.quarantine_outputs(&self.key, fence.next_offset, pending, &refused).await? {
+            metrics::counter!(telemetry::QUARANTINED, "origin" => "output").increment(refused.len() as u64);
+            for each in &refused {
+                error!(
+                    processor = self.name(), id = %each.id, topic = %each.topic, reason = each.reason,
+                    "an output went to the quarantine; release it once the reason is gone"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn quarantined(output: Record, reason: String) -> Result<Quarantined> {
+    Ok(Quarantined {
+        id: output.headers.message_id().unwrap_or_else(MessageId::new),
+        topic: output.topic.clone(),
+        key: output.key.clone(),
+        record: codec::encode(&[output])?,
+        reason,
+    })
+}
