@@ -92,12 +92,14 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Opens a transaction.
     async fn begin(&self) -> Result<Self::Unit>;
 
-    /// In one transaction: replaces the pending outputs of a row whose `next_offset` is still `next_offset`, and
-    /// stores the refused ones. `false`: the row has moved on, nothing was done.
+    /// In one transaction: replaces the pending outputs of a row whose `next_offset` is still `next_offset` and whose
+    /// pending outputs are still `submitted`, the bytes that were refused, and stores the refused ones. `false`: the
+    /// row is another one by now, nothing was done.
     async fn quarantine_outputs(
         &self,
         key: &FenceKey,
         next_offset: i64,
+        submitted: &[u8],
         pending: Bytes,
         refused: &[Quarantined],
     ) -> Result<bool>;

@@ -42,6 +42,7 @@ impl Database for NoDatabase {
         &self,
         key: &FenceKey,
         _: i64,
+        _: &[u8],
         _: Bytes,
         refused: &[Quarantined],
     ) -> Result<bool> {

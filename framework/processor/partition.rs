@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, convert::Infallible, sync::Arc};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
@@ -16,7 +17,7 @@ use crate::{
     error::{Error, Kind, Result},
     failpoint::{Point, hit},
     health::State,
-    log::{Assignment, Commit, Received, codec},
+    log::{Assignment, Commit, Received, Record, codec},
     policy::{Action, action, advice},
     telemetry,
 };
@@ -38,11 +39,24 @@ pub(crate) struct Partition<D: Database> {
     /// The next offset the database has not seen, as this worker knows it.
     pub(crate) next: i64,
     /// The log transaction of the last batch, until its verdict.
-    pub(crate) in_flight: Option<oneshot::Receiver<Verdict>>,
+    pub(crate) in_flight: Option<InFlight>,
     /// A batch up to here could not be committed: its records are tried one by one.
     pub(crate) alone_below: i64,
     /// The offset of the record that failed last, and how often it did.
     pub(crate) failures: (i64, u32),
+}
+
+/// A batch that the committer has.
+pub(crate) struct InFlight {
+    verdict: oneshot::Receiver<Verdict>,
+    batch: Submitted,
+}
+
+/// What the fence row holds of a batch that was handed to the committer.
+pub(crate) struct Submitted {
+    pub(crate) next_offset: i64,
+    /// The encoded outputs: a verdict concerns these bytes and no others.
+    pub(crate) pending: Bytes,
 }
 
 impl<D: Database> Partition<D> {
@@ -82,8 +96,8 @@ impl<D: Database> Partition<D> {
 
     /// Waits for the transaction in flight, so that the next owner finds it decided.
     pub(crate) async fn finish(mut self) {
-        if let Some(verdict) = self.in_flight.take() {
-            let _ = verdict.await;
+        if let Some(in_flight) = self.in_flight.take() {
+            let _ = in_flight.verdict.await;
         }
     }
 
@@ -118,7 +132,7 @@ impl<D: Database> Partition<D> {
                     Some(chunk) => self.keep(chunk),
                     None => return Err(Error::new(Kind::Stopped, "the consumer ended")),
                 },
-                verdict = verdict(&mut self.in_flight) => self.judge(verdict).await?,
+                (verdict, batch) = verdict(&mut self.in_flight) => self.judge(verdict, &batch).await?,
             }
         }
     }
@@ -176,8 +190,8 @@ impl<D: Database> Partition<D> {
         if self.in_flight.is_none() {
             return Ok(());
         }
-        let verdict = verdict(&mut self.in_flight).await;
-        self.judge(verdict).await
+        let (verdict, batch) = verdict(&mut self.in_flight).await;
+        self.judge(verdict, &batch).await
     }
 
     /// Which execution of the record at that offset comes next, from 1.
@@ -226,8 +240,8 @@ impl<D: Database> Partition<D> {
         }
         hit(Point::P1);
         let owner = &self.shared.transactional_id;
-        let advance =
-            Advance { key: &self.key, from: self.next, to, pending: codec::encode(&outputs)?, owner };
+        let pending = codec::encode(&outputs)?;
+        let advance = Advance { key: &self.key, from: self.next, to, pending: pending.clone(), owner };
         if !unit.advance(advance).await? {
             unit.rollback().await;
             return Err(Error::new(
@@ -247,15 +261,20 @@ impl<D: Database> Partition<D> {
         metrics::counter!(telemetry::DUPLICATES, "group" => self.key.group.to_string())
             .increment(duplicates as u64);
         self.next = to;
-        self.in_flight = Some(self.shared.committer.submit(&self.at, to, outputs));
+        self.submit(outputs, Submitted { next_offset: to, pending });
         Ok(())
     }
 
+    pub(crate) fn submit(&mut self, outputs: Vec<Record>, batch: Submitted) {
+        let verdict = self.shared.committer.submit(&self.at, batch.next_offset, outputs);
+        self.in_flight = Some(InFlight { verdict, batch });
+    }
+
     /// Acts on the verdict over the last batch. Unless it was committed, fence and offset say what is left to do.
-    async fn judge(&mut self, verdict: Verdict) -> Result<()> {
+    async fn judge(&mut self, verdict: Verdict, batch: &Submitted) -> Result<()> {
         match verdict {
             Verdict::Committed => return Ok(()),
-            Verdict::Refused(refusals) => self.quarantine(&refusals).await?,
+            Verdict::Refused(refusals) => self.quarantine(&refusals, batch).await?,
             Verdict::Look => {}
         }
         let next = self.take_over().await?;
@@ -267,11 +286,13 @@ impl<D: Database> Partition<D> {
 }
 
 /// The verdict over what is in flight; never, while nothing is. A committer that is gone leaves the partition to look.
-pub(crate) async fn verdict(in_flight: &mut Option<oneshot::Receiver<Verdict>>) -> Verdict {
-    let Some(receiver) = in_flight.as_mut() else {
-        return std::future::pending().await;
+pub(crate) async fn verdict(in_flight: &mut Option<InFlight>) -> (Verdict, Submitted) {
+    let verdict = match in_flight {
+        Some(in_flight) => (&mut in_flight.verdict).await.unwrap_or(Verdict::Look),
+        None => std::future::pending().await,
     };
-    let verdict = receiver.await.unwrap_or(Verdict::Look);
-    *in_flight = None;
-    verdict
+    match in_flight.take() {
+        Some(in_flight) => (verdict, in_flight.batch),
+        None => std::future::pending().await,
+    }
 }

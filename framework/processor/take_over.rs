@@ -1,11 +1,12 @@
 //! The steps at assignment, and wherever the outcome of the last transaction is not known.
 
+use bytes::Bytes;
 use tracing::{debug, error, info};
 
 use super::{
     assignment::{Decision, adopt, decide},
     committer::Verdict,
-    partition::{Partition, verdict},
+    partition::{Partition, Submitted, verdict},
 };
 use crate::{
     database::{Database, Fence, Quarantined},
@@ -23,15 +24,15 @@ impl<D: Database> Partition<D> {
             let (fence, committed) = self.look().await?;
             let decision = decide(&self.at, fence.as_ref(), committed)?;
             debug!(processor = self.name(), ?decision, "taking over");
-            let (offset, outputs) = match decision {
+            let (next_offset, pending) = match decision {
                 Decision::Continue(next) => return Ok(next),
                 Decision::Resend(next) => {
                     hit(Point::P8);
                     let fence = fence.unwrap_or_default();
                     self.end_transaction_of(&fence.owner).await?;
-                    (next, codec::decode(&fence.pending)?)
+                    (next, fence.pending)
                 }
-                Decision::Announce(next) => (next, Vec::new()),
+                Decision::Announce(next) => (next, Bytes::new()),
                 Decision::First => {
                     let start = self.first_start().await?;
                     self.shared
@@ -41,7 +42,7 @@ impl<D: Database> Partition<D> {
                     if D::FENCED {
                         continue;
                     }
-                    (start, Vec::new())
+                    (start, Bytes::new())
                 }
                 Decision::Adopt(committed) => {
                     let first = self.shared.first_start(&self.key).await?;
@@ -56,11 +57,12 @@ impl<D: Database> Partition<D> {
                     return Ok(committed);
                 }
             };
-            self.in_flight = Some(self.shared.committer.submit(&self.at, offset, outputs));
-            match verdict(&mut self.in_flight).await {
-                Verdict::Committed => return Ok(offset),
+            self.submit(codec::decode(&pending)?, Submitted { next_offset, pending });
+            let (verdict, batch) = verdict(&mut self.in_flight).await;
+            match verdict {
+                Verdict::Committed => return Ok(next_offset),
                 Verdict::Look => {}
-                Verdict::Refused(refusals) => self.quarantine(&refusals).await?,
+                Verdict::Refused(refusals) => self.quarantine(&refusals, &batch).await?,
             }
             if !self.shared.consumer.holds(&self.at) {
                 return Err(Error::new(Kind::Unassigned, format!("{} was taken away", self.at)));
@@ -103,22 +105,20 @@ impl<D: Database> Partition<D> {
         Ok(self.shared.config.start.offset(bounds, self.at.partition < first.partitions))
     }
 
-    /// Moves refused outputs from the fence row to the quarantine.
-    pub(crate) async fn quarantine(&self, refusals: &[Refusal]) -> Result<()> {
-        let Some(fence) = self.shared.database.fence(&self.key).await? else {
-            let reason = refusals.first().map_or("", |refusal| refusal.reason.as_str());
-            return Err(Error::new(Kind::Refused, format!("{}: an output was refused: {reason}", self.at)));
-        };
+    /// Moves refused outputs from the fence row to the quarantine, unless the row holds something else by now: a
+    /// verdict that is older than the row says nothing of what is in it.
+    pub(crate) async fn quarantine(&self, refusals: &[Refusal], batch: &Submitted) -> Result<()> {
         let mut kept = Vec::new();
         let mut refused = Vec::new();
-        for (index, output) in codec::decode(&fence.pending)?.into_iter().enumerate() {
+        for (index, output) in codec::decode(&batch.pending)?.into_iter().enumerate() {
             match refusals.iter().find(|refusal| refusal.index == index) {
                 None => kept.push(output),
                 Some(refusal) => refused.push(quarantined(output, refusal.reason.clone())?),
             }
         }
-        let pending = codec::encode(&kept)?;
-        if self.shared.database.quarantine_outputs(&self.key, fence.next_offset, pending, &refused).await? {
+        let (kept, submitted) = (codec::encode(&kept)?, &batch.pending);
+        let database = &self.shared.database;
+        if database.quarantine_outputs(&self.key, batch.next_offset, submitted, kept, &refused).await? {
             metrics::counter!(telemetry::QUARANTINED, "origin" => "output").increment(refused.len() as u64);
             for each in &refused {
                 error!(

@@ -84,10 +84,11 @@ impl Database for Postgres {
         &self,
         key: &FenceKey,
         next_offset: i64,
+        submitted: &[u8],
         pending: Bytes,
         refused: &[Quarantined],
     ) -> Result<bool> {
-        self.move_outputs(key, next_offset, pending, refused).await
+        self.move_outputs(key, next_offset, submitted, pending, refused).await
     }
 
     async fn clean_inbox(&self, group: &str, age: Duration) -> Result<u64> {
