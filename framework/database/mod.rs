@@ -79,6 +79,9 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Whether there is a database at all: without one, the log's own offset is the only truth.
     const FENCED: bool = true;
 
+    /// Refuses a database that may forget what it has committed, naming every finding at once.
+    async fn check_durable(&self) -> Result<()>;
+
     /// Reads one fence row.
     async fn fence(&self, key: &FenceKey) -> Result<Option<Fence>>;
 

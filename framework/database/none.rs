@@ -22,6 +22,10 @@ impl Database for NoDatabase {
     type Unit = NoUnit;
     const FENCED: bool = false;
 
+    async fn check_durable(&self) -> Result<()> {
+        Ok(())
+    }
+
     async fn fence(&self, _: &FenceKey) -> Result<Option<Fence>> {
         Ok(None)
     }

@@ -151,6 +151,7 @@ impl<D: Database> Runner<D> {
     pub(crate) async fn run(&self, stop: CancellationToken) -> Result<()> {
         let name = self.name();
         self.health.set(&name, State::Starting);
+        self.database.check_durable().await?;
         let topics: Vec<String> = self.registry.topics().into_iter().map(str::to_owned).collect();
         for topic in &topics {
             self.log

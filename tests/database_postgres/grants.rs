@@ -86,6 +86,7 @@ async fn each_role_can_do_its_work_and_no_more() {
 
     let processor = as_role(&shop, "processor").await;
     processor.migrate().await.unwrap();
+    processor.check_durable().await.unwrap();
     let key = unit::key(0);
     processor.first_start(&key, 1).await.unwrap();
     processor.insert_fence(&key, 0, "owner").await.unwrap();

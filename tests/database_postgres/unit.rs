@@ -186,6 +186,27 @@ async fn a_handler_that_sleeps_too_long_loses_its_transaction() {
     assert_eq!(left.fetch_one(postgres.pool()).await.unwrap().get::<String, _>(0), "0");
 }
 
+/// The log has the outputs and the offset when the server crashes: the effect must be there too. What merely waits for
+/// more or fewer standbys is the service's own choice.
+#[tokio::test]
+async fn commits_are_durable_whatever_the_default_is() {
+    let shop = fenced().await;
+    let (_, name) = shop.url.rsplit_once('/').unwrap();
+    for (default, expected) in
+        [("off", "on"), ("on", "on"), ("local", "local"), ("remote_apply", "remote_apply")]
+    {
+        shop.run(&format!("ALTER DATABASE {name} SET synchronous_commit = {default}")).await;
+        let again = shop.again().await;
+        let setting = "SELECT current_setting('synchronous_commit')";
+        let mut unit = again.postgres.begin().await.unwrap();
+        let row = sqlx::query(setting).fetch_one(unit.connection()).await.unwrap();
+        assert_eq!(row.get::<String, _>(0), expected, "where the default is {default}");
+        assert!(matches!(unit.commit().await, Commit::Committed));
+        let row = sqlx::query(setting).fetch_one(again.postgres.pool()).await.unwrap();
+        assert_eq!(row.get::<String, _>(0), default, "outside of a handler's transaction");
+    }
+}
+
 #[tokio::test]
 async fn a_handler_that_ends_the_transaction_is_noticed() {
     for statement in ["COMMIT", "ROLLBACK", "ROLLBACK; BEGIN", "COMMIT; BEGIN", "ROLLBACK AND CHAIN"] {

@@ -20,6 +20,10 @@ impl Database for Postgres {
     type Connection = sqlx::PgConnection;
     type Unit = PostgresUnit;
 
+    async fn check_durable(&self) -> Result<()> {
+        self.check_processor().await
+    }
+
     async fn fence(&self, key: &FenceKey) -> Result<Option<Fence>> {
         let fence = self.sql(
             "SELECT next_offset, pending_from, pending, owner FROM tidelock.fence \

@@ -25,12 +25,14 @@ pub struct PostgresUnit {
 }
 
 impl PostgresUnit {
-    /// One round trip.
+    /// One round trip. Commits are durable whatever the default is: once the log has the
+    /// outputs and the offset, a crash of the server may not forget the effect.
     pub(super) async fn begin(database: &Postgres) -> Result<Self> {
         let mark = Uuid::now_v7().simple().to_string();
         let idle = database.0.idle_in_transaction.as_millis().max(1);
         let begin = database.sql(&format!(
-            "BEGIN; SET LOCAL idle_in_transaction_session_timeout = {idle}; SET LOCAL tidelock.unit = '{mark}'"
+            "BEGIN; SET LOCAL idle_in_transaction_session_timeout = {idle}; SET LOCAL tidelock.unit = '{mark}'; \
+             SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
         ));
         let transaction = database
             .0
