@@ -19,6 +19,8 @@ mod inbox;
 mod partition;
 mod registry;
 mod take_over;
+#[cfg(test)]
+mod tests;
 mod valve;
 
 pub use config::{Adopt, ProcessorConfig, StartAt, Unhandled};
@@ -220,10 +222,15 @@ impl<D: Database> Runner<D> {
                 Some(ConsumerEvent::Failed(at, failure)) => {
                     error!(processor = name, partition = %at, error = %failure, "the partition cannot be read");
                     end(running.remove(&at).into_iter(), false).await;
+                    let part = format!("{name} {at}");
                     if action(failure.kind()) == Action::Recover {
-                        running.insert(at.clone(), self.start(&shared, at));
+                        self.health.set(&part, State::Recovering(failure.to_string()));
+                        // No second worker under this assignment: what the first one submitted may still wait at the
+                        // committer. The call makes the member join again, and be assigned anew.
+                        let consumer = consumer.clone();
+                        tokio::spawn(async move { consumer.start(&at, 0).await });
                     } else {
-                        self.health.set(&format!("{name} {at}"), State::Failed(failure.to_string()));
+                        self.health.set(&part, State::Failed(failure.to_string()));
                     }
                 }
                 Some(ConsumerEvent::Fatal(failure)) => break Err(failure),
