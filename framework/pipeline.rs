@@ -1,7 +1,8 @@
 //! Start, ready, stop: relay and processors together.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::{sync::Mutex, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -209,9 +210,10 @@ async fn keep_running(name: String, task: Arc<Task>, stop: CancellationToken, he
     let backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(10) };
     let mut failures = 0;
     while !stop.is_cancelled() {
-        let failure = match task(stop.clone()).await {
-            Ok(()) => break,
-            Err(failure) => failure,
+        let failure = match AssertUnwindSafe(task(stop.clone())).catch_unwind().await {
+            Ok(Ok(())) => break,
+            Ok(Err(failure)) => failure,
+            Err(panic) => Error::panicked(Kind::Unavailable, &name, panic.as_ref()),
         };
         failures += 1;
         match action(failure.kind()) {

@@ -87,7 +87,7 @@ async fn run<D: Database>(
         let outcome = AssertUnwindSafe(handler.handle(record, meta, &mut context))
             .catch_unwind()
             .await
-            .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+            .unwrap_or_else(|panic| Err(Error::panicked(Kind::Handler, "the handler", panic.as_ref())))
             .map_err(Failure::at(index))?;
         if outcome == Outcome::Done {
             outputs.extend(context.into_outputs());
@@ -112,10 +112,4 @@ async fn admit<D: Database>(
     }
     let ids: Vec<MessageId> = ids.into_iter().collect();
     unit.admit(&key.group, &ids).await
-}
-
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    Error::new(Kind::Handler, format!("the handler panicked: {}", text.unwrap_or("(no text)")))
 }

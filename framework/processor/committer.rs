@@ -31,8 +31,8 @@ pub(crate) struct Submission {
 pub(crate) enum Verdict {
     /// Outputs and offset are committed.
     Committed,
-    /// Look at fence and offset to find out.
-    Look,
+    /// Look at fence and offset to find out; why.
+    Look(String),
     /// Not committed: these outputs (by their index in the submission) are refused for good.
     Refused(Vec<Refusal>),
 }
@@ -120,7 +120,7 @@ impl Cycle {
         let counts: Vec<usize> = batch.iter().map(|each| each.outputs.len()).collect();
         let outcome = self.transaction(consumer, &mut batch).await;
         hit(Point::P5);
-        let refusals = match outcome {
+        let (refusals, reason) = match outcome {
             Ok(refusals) if refusals.is_empty() => {
                 metrics::counter!(telemetry::PROCESSOR_TRANSACTIONS, "group" => self.group.to_string())
                     .increment(1);
@@ -130,10 +130,10 @@ impl Cycle {
                 self.renew(consumer, &held).await;
                 return;
             }
-            Ok(refusals) => refusals,
+            Ok(refusals) => (refusals, "an output of another partition was refused".to_owned()),
             Err(error) => {
                 info!(group = &*self.group, %error, "a transaction was not committed, looking what became of it");
-                Vec::new()
+                (Vec::new(), error.to_string())
             }
         };
         // A partition may look only after the next producer is initialised: until then the outcome can change.
@@ -148,7 +148,8 @@ impl Cycle {
                 .map(|refusal| Refusal { index: refusal.index - first, reason: refusal.reason.clone() })
                 .collect();
             first += count;
-            let _ = each.verdict.send(if own.is_empty() { Verdict::Look } else { Verdict::Refused(own) });
+            let verdict = if own.is_empty() { Verdict::Look(reason.clone()) } else { Verdict::Refused(own) };
+            let _ = each.verdict.send(verdict);
         }
     }
 

@@ -78,13 +78,13 @@ impl<D: Database> Partition<D> {
                 Err(failure) => failure,
             };
             match action(failure.kind()) {
-                Action::End => return,
+                Action::End if !self.shared.consumer.holds(&self.at) => return,
                 Action::Stop => {
                     error!(processor = name, error = %failure, advice = advice(failure.kind()), "the partition stopped");
                     self.shared.health.set(&name, State::Failed(failure.to_string()));
                     return std::future::pending().await;
                 }
-                Action::Recover => {
+                Action::Recover | Action::End => {
                     failures = if self.next == before { failures + 1 } else { 1 };
                     info!(processor = name, error = %failure, failures, advice = advice(failure.kind()), "recovering");
                     self.shared.health.set(&name, State::Recovering(failure.to_string()));
@@ -275,7 +275,7 @@ impl<D: Database> Partition<D> {
         match verdict {
             Verdict::Committed => return Ok(()),
             Verdict::Refused(refusals) => self.quarantine(&refusals, batch).await?,
-            Verdict::Look => {}
+            Verdict::Look(_) => {}
         }
         let next = self.take_over().await?;
         if next == self.next {
@@ -288,7 +288,9 @@ impl<D: Database> Partition<D> {
 /// The verdict over what is in flight; never, while nothing is. A committer that is gone leaves the partition to look.
 pub(crate) async fn verdict(in_flight: &mut Option<InFlight>) -> (Verdict, Submitted) {
     let verdict = match in_flight {
-        Some(in_flight) => (&mut in_flight.verdict).await.unwrap_or(Verdict::Look),
+        Some(in_flight) => (&mut in_flight.verdict)
+            .await
+            .unwrap_or_else(|_| Verdict::Look("the committer has let go of it".to_owned())),
         None => std::future::pending().await,
     };
     match in_flight.take() {

@@ -59,13 +59,19 @@ impl<D: Database> Partition<D> {
             };
             self.submit(codec::decode(&pending)?, Submitted { next_offset, pending });
             let (verdict, batch) = verdict(&mut self.in_flight).await;
-            match verdict {
-                Verdict::Committed => return Ok(next_offset),
-                Verdict::Look => {}
-                Verdict::Refused(refusals) => self.quarantine(&refusals, &batch).await?,
+            if matches!(verdict, Verdict::Committed) {
+                return Ok(next_offset);
             }
             if !self.shared.consumer.holds(&self.at) {
                 return Err(Error::new(Kind::Unassigned, format!("{} was taken away", self.at)));
+            }
+            match verdict {
+                Verdict::Refused(refusals) => self.quarantine(&refusals, &batch).await?,
+                Verdict::Look(reason) => {
+                    let text = format!("{}: offset {next_offset} was not committed: {reason}", self.at);
+                    return Err(Error::new(Kind::Unavailable, text));
+                }
+                Verdict::Committed => {}
             }
         }
     }

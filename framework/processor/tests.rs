@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -28,6 +28,10 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trouble {
     None,
+    /// Nothing is ever committed, and no record is to blame.
+    NeverCommits,
+    CommitterPanics,
+    WorkerPanics,
 }
 
 struct World {
@@ -114,6 +118,7 @@ impl Producer for Told {
 
     async fn begin(&mut self) -> Result<()> {
         self.0.begins.fetch_add(1, Ordering::SeqCst);
+        assert_ne!(self.0.trouble, Trouble::CommitterPanics, "in a transaction");
         Ok(())
     }
 
@@ -130,7 +135,10 @@ impl Producer for Told {
     }
 
     async fn commit(&mut self) -> Commit {
-        Commit::Committed
+        match self.0.trouble {
+            Trouble::NeverCommits => Commit::Aborted(Error::new(Kind::Config, "not authorised")),
+            _ => Commit::Committed,
+        }
     }
 
     async fn abort(&mut self) {}
@@ -148,6 +156,7 @@ impl Consumer for Told {
 
     async fn committed(&self, _: &Assignment) -> Result<Option<i64>> {
         self.0.looks.fetch_add(1, Ordering::SeqCst);
+        assert_ne!(self.0.trouble, Trouble::WorkerPanics, "in a worker");
         Ok(None)
     }
 
@@ -200,22 +209,70 @@ impl Handler<NoDatabase> for Idle {
     }
 }
 
+/// Runs a member that holds a partition.
+async fn member(told: &Told, health: Health, stop: &CancellationToken) -> JoinHandle<Result<()>> {
+    let (runner, stop) = (told.runner(health), stop.clone());
+    let running = tokio::spawn(async move { runner.run(stop).await });
+    until("joined", || told.0.events.lock().unwrap().is_some()).await;
+    told.tell(ConsumerEvent::Assigned(vec![at()]));
+    running
+}
+
 /// What the first worker submitted may still wait at the committer: a second one would submit it again.
 #[tokio::test]
 async fn a_partition_that_cannot_be_read_gets_no_second_worker_under_its_assignment() {
     let (told, stop) = (Told::new(Trouble::None), CancellationToken::new());
-    let runner = told.runner(Health::default());
-    let running = tokio::spawn({
-        let stop = stop.clone();
-        async move { runner.run(stop).await }
-    });
-    until("joined", || told.0.events.lock().unwrap().is_some()).await;
-    told.tell(ConsumerEvent::Assigned(vec![at()]));
+    let running = member(&told, Health::default(), &stop).await;
     until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
     told.tell(ConsumerEvent::Failed(at(), Error::new(Kind::Unavailable, "past its queue")));
     until("asked to join again", || told.0.starts.load(Ordering::SeqCst) == 2).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(told.0.looks.load(Ordering::SeqCst), 1, "a second worker took over");
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_panic_of_a_worker_or_of_the_committer_ends_the_membership() {
+    for (trouble, who) in [
+        (Trouble::WorkerPanics, "processor group topic[0] panicked: "),
+        (Trouble::CommitterPanics, "the committer of processor group panicked: "),
+    ] {
+        let (told, health) = (Told::new(trouble), Health::default());
+        let running = member(&told, health.clone(), &CancellationToken::new()).await;
+        let ended = tokio::time::timeout(Duration::from_secs(5), running).await;
+        let error = ended.expect("nobody noticed").unwrap().unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+        assert!(error.to_string().contains(who), "{error}");
+        assert!(health.report().is_empty(), "{:?}", health.report());
+    }
+}
+
+/// A stop whose deadline passes drops the component: a member that is left over would hold partitions and serve none.
+#[tokio::test]
+async fn nothing_is_left_of_a_member_that_is_dropped() {
+    let told = Told::new(Trouble::None);
+    let running = member(&told, Health::default(), &CancellationToken::new()).await;
+    until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
+    assert!(Arc::strong_count(&told.0) > 1);
+    running.abort();
+    until("everything is dropped", || Arc::strong_count(&told.0) == 1).await;
+}
+
+#[tokio::test]
+async fn transactions_that_fail_for_good_are_tried_again_slowly_and_seen() {
+    let (told, stop, health) =
+        (Told::new(Trouble::NeverCommits), CancellationToken::new(), Health::default());
+    let running = member(&told, health.clone(), &stop).await;
+    until("seen", || {
+        let report = health.report();
+        let partition = report.get("processor group topic[0]");
+        matches!(partition, Some(State::Recovering(text)) if text.contains("not authorised"))
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let times = told.0.begins.load(Ordering::SeqCst);
+    assert!((2..10).contains(&times), "{times} transactions in 0.3 s");
     stop.cancel();
     running.await.unwrap().unwrap();
 }
