@@ -142,8 +142,14 @@ impl<D: Database> Builder<D> {
     pub fn build(self) -> Result<Pipeline> {
         let mut problems = Problems::default();
         self.defaults.report(&mut problems);
-        for processor in &self.processors {
+        for (number, processor) in self.processors.iter().enumerate() {
             processor.report(&mut problems);
+            let group = processor.group();
+            problems.check(self.processors[..number].iter().all(|other| other.group() != group), || {
+                format!(
+                    "two processors of group {group:?}: give one of them all handlers, or a group of its own"
+                )
+            });
         }
         if let Some((config, _)) = &self.relay {
             config.report_for_use(&mut problems);
