@@ -124,6 +124,10 @@ pub trait Unit: Send {
     /// `ids` holds no id twice.
     async fn admit(&mut self, group: &str, ids: &[MessageId]) -> Result<HashSet<MessageId>>;
 
+    /// Takes message ids that this transaction has entered out of the group's inbox again: their messages are left to
+    /// a later one.
+    async fn retract(&mut self, group: &str, ids: &[MessageId]) -> Result<()>;
+
     /// The compare-and-set. `false`: the row was not as expected; roll back.
     async fn advance(&mut self, advance: Advance<'_>) -> Result<bool>;
 

@@ -81,6 +81,10 @@ impl Unit for NoUnit {
         Ok(HashSet::new())
     }
 
+    async fn retract(&mut self, _: &str, _: &[MessageId]) -> Result<()> {
+        Ok(())
+    }
+
     async fn advance(&mut self, _: Advance<'_>) -> Result<bool> {
         Ok(true)
     }

@@ -17,6 +17,9 @@ use crate::{
 
 /// Beyond this many outputs the rest waits for the next transaction.
 const MAX_OUTPUTS: usize = 10_000;
+/// The same for bytes, and where a batch ends: what could not be delivered before the broker ends the transaction (15 s)
+/// would be sent again for ever. This much takes 300 kB/s.
+pub(crate) const MAX_OUTPUT_BYTES: usize = 4 << 20;
 
 /// What a partition wants committed: the outputs of one batch and the offset after it.
 pub(crate) struct Submission {
@@ -24,6 +27,13 @@ pub(crate) struct Submission {
     pub(crate) offset: i64,
     pub(crate) outputs: Vec<Record>,
     pub(crate) verdict: oneshot::Sender<Verdict>,
+}
+
+impl Submission {
+    /// Outputs and their bytes.
+    fn size(&self) -> (usize, usize) {
+        (self.outputs.len(), self.outputs.iter().map(Record::size).sum())
+    }
 }
 
 /// What became of a submission. Unless it is committed, the transaction's outcome is decided by now: a new producer
@@ -95,16 +105,18 @@ impl Cycle {
                     None => return,
                 },
             };
-            let mut outputs = first.outputs.len();
+            let (mut outputs, mut bytes) = first.size();
             let mut batch = vec![first];
             while outputs < MAX_OUTPUTS
+                && bytes < MAX_OUTPUT_BYTES
                 && let Ok(next) = self.submissions.try_recv()
             {
-                if outputs + next.outputs.len() > MAX_OUTPUTS {
+                let size = next.size();
+                (outputs, bytes) = (outputs + size.0, bytes + size.1);
+                if outputs > MAX_OUTPUTS || bytes > MAX_OUTPUT_BYTES {
                     carried = Some(next);
                     break;
                 }
-                outputs += next.outputs.len();
                 batch.push(next);
             }
             self.cycle(consumer.as_ref(), batch).await;

@@ -157,13 +157,14 @@ impl<D: Database> Partition<D> {
         let alone = self.waiting.front().is_some_and(|record| record.offset < self.alone_below);
         let count = if alone { 1 } else { self.waiting.len().min(self.shared.config.max_batch) };
         let batch: Vec<Received> = self.waiting.drain(..count).collect();
-        let (executed, used) = match self.execute(&batch).await {
+        let executed = match self.execute(&batch).await {
             Ok(executed) => executed,
             Err(failure) => {
                 self.valve.taken(&batch);
                 return Err(failure);
             }
         };
+        let used = executed.used;
         let rest = batch[used..].to_vec();
         let batch = &batch[..used];
         self.valve.taken(batch);
@@ -201,15 +202,15 @@ impl<D: Database> Partition<D> {
     }
 
     /// Runs the handlers; a batch that fails is cut before the failing record, which is then tried alone, again and
-    /// again. Answers how many records of the batch it covers.
-    async fn execute(&mut self, batch: &[Received]) -> Result<(Executed<D::Unit>, usize)> {
+    /// again.
+    async fn execute(&mut self, batch: &[Received]) -> Result<Executed<D::Unit>> {
         let backoff = self.shared.config.backoff();
         let first = batch[0].offset;
         let mut count = batch.len();
         loop {
             let attempt = self.attempt_at(first);
             let failure = match execute(&self.shared, &self.key, &batch[..count], attempt).await {
-                Ok(executed) => return Ok((executed, count)),
+                Ok(executed) => return Ok(executed),
                 Err(failure) => failure,
             };
             if !self.shared.consumer.holds(&self.at) {
@@ -233,7 +234,7 @@ impl<D: Database> Partition<D> {
     }
 
     async fn commit(&mut self, executed: Executed<D::Unit>, to: i64) -> Result<()> {
-        let Executed { mut unit, outputs, duplicates } = executed;
+        let Executed { mut unit, outputs, duplicates, .. } = executed;
         if !self.shared.consumer.holds(&self.at) {
             unit.rollback().await;
             return Err(Error::new(Kind::Unassigned, format!("{} was taken away", self.at)));

@@ -100,6 +100,21 @@ async fn the_inbox_answers_what_a_group_had_before() {
     unit.rollback().await;
 }
 
+#[tokio::test]
+async fn what_is_left_to_a_later_transaction_is_new_to_it() {
+    let shop = Shop::new().await;
+    let ids: Vec<MessageId> = (0..20).map(|_| MessageId::new()).collect();
+    let mut unit = shop.postgres.begin().await.unwrap();
+    assert!(unit.admit("one", &ids).await.unwrap().is_empty());
+    assert!(unit.admit("two", &ids).await.unwrap().is_empty());
+    unit.retract("one", &ids[5..]).await.unwrap();
+    assert!(matches!(unit.commit().await, Commit::Committed));
+    let mut unit = shop.postgres.begin().await.unwrap();
+    assert_eq!(unit.admit("one", &ids).await.unwrap(), ids[..5].iter().copied().collect::<HashSet<_>>());
+    assert_eq!(unit.admit("two", &ids).await.unwrap().len(), 20, "another group's are its own");
+    unit.rollback().await;
+}
+
 /// Two owners with the same messages in another order: one waits, neither is a victim of a deadlock.
 #[tokio::test]
 async fn the_same_ids_at_the_same_time() {

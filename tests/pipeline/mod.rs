@@ -17,6 +17,7 @@ use crate::witness::{self, Found};
 mod build;
 mod foreign;
 mod kafka_only;
+mod large;
 mod outcomes;
 mod quarantine;
 mod readme;

@@ -80,6 +80,19 @@ impl Unit for PostgresUnit {
         Ok(ids.into_iter().filter(|id| !new.contains(id)).map(MessageId::from).collect())
     }
 
+    async fn retract(&mut self, group: &str, ids: &[MessageId]) -> Result<()> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| Uuid::from(*id)).collect();
+        let retract =
+            self.database.sql("DELETE FROM tidelock.inbox WHERE \"group\" = $1 AND message_id = ANY ($2)");
+        sqlx::query(retract)
+            .bind(group)
+            .bind(ids)
+            .execute(&mut *self.transaction)
+            .await
+            .map_err(fault::failed("take message ids out of the inbox"))?;
+        Ok(())
+    }
+
     async fn advance(&mut self, advance: Advance<'_>) -> Result<bool> {
         let compare = if left_out(Variant::NoCompare) { "" } else { " AND next_offset = $4" };
         let update = self.database.sql(&format!(
