@@ -214,12 +214,20 @@ async fn commits_are_durable_whatever_the_default_is() {
         let again = shop.again().await;
         let setting = "SELECT current_setting('synchronous_commit')";
         let mut unit = again.postgres.begin().await.unwrap();
+        let from = next_offset(&shop).await;
+        assert!(advance(&mut unit, from, from + 1).await.unwrap());
         let row = sqlx::query(setting).fetch_one(unit.connection()).await.unwrap();
         assert_eq!(row.get::<String, _>(0), expected, "where the default is {default}");
         assert!(matches!(unit.commit().await, Commit::Committed));
         let row = sqlx::query(setting).fetch_one(again.postgres.pool()).await.unwrap();
         assert_eq!(row.get::<String, _>(0), default, "outside of a handler's transaction");
     }
+    let mut unit = shop.postgres.begin().await.unwrap();
+    run(&mut unit, "SET synchronous_commit = off").await;
+    assert!(advance(&mut unit, 4, 5).await.unwrap());
+    let row = sqlx::query("SELECT current_setting('synchronous_commit')").fetch_one(unit.connection()).await;
+    assert_eq!(row.unwrap().get::<String, _>(0), "on", "though a handler turned it off");
+    unit.rollback().await;
 }
 
 #[tokio::test]

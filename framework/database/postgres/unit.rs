@@ -15,6 +15,11 @@ use crate::{
     message::MessageId,
 };
 
+/// Once the log has the outputs and the offset, a crash of the server may not forget the effect, whatever the default or
+/// a handler says. Settings that wait for more or fewer standbys stay as they are.
+const DURABLE: &str = "RETURNING CASE current_setting('synchronous_commit') \
+                       WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END";
+
 /// An open transaction of a handler batch. Dropped unfinished, it rolls back before its connection is used again.
 pub struct PostgresUnit {
     database: Postgres,
@@ -25,14 +30,12 @@ pub struct PostgresUnit {
 }
 
 impl PostgresUnit {
-    /// One round trip. Commits are durable whatever the default is: once the log has the
-    /// outputs and the offset, a crash of the server may not forget the effect.
+    /// One round trip, without a query: a handler may still choose the isolation of its transaction.
     pub(super) async fn begin(database: &Postgres) -> Result<Self> {
         let mark = Uuid::now_v7().simple().to_string();
         let idle = database.0.idle_in_transaction.as_millis().max(1);
         let begin = database.sql(&format!(
-            "BEGIN; SET LOCAL idle_in_transaction_session_timeout = {idle}; SET LOCAL tidelock.unit = '{mark}'; \
-             SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
+            "BEGIN; SET LOCAL idle_in_transaction_session_timeout = {idle}; SET LOCAL tidelock.unit = '{mark}'"
         ));
         let transaction = database
             .0
@@ -98,7 +101,7 @@ impl Unit for PostgresUnit {
         let update = self.database.sql(&format!(
             "UPDATE tidelock.fence SET next_offset = $5, pending_from = $4, pending = $6, owner = $7, updated_at = now() \
              WHERE \"group\" = $1 AND topic = $2 AND partition = $3{compare} \
-             AND current_setting('tidelock.unit', true) = $8"
+             AND current_setting('tidelock.unit', true) = $8 {DURABLE}"
         ));
         let mark = self.mark.clone();
         let updated = sqlx::query(update)
