@@ -1,6 +1,6 @@
 //! What can go wrong: a kind to act on, a sentence to read, and the cause.
 
-use std::{error::Error as StdError, fmt};
+use std::{any::Any, error::Error as StdError, fmt};
 
 /// A boxed cause: what handlers return and what an [`Error`] carries.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -55,6 +55,13 @@ impl Error {
     /// An error with its cause.
     pub fn caused(kind: Kind, what: impl Into<String>, source: impl Into<BoxError>) -> Self {
         Self { kind, what: what.into(), source: Some(source.into()) }
+    }
+
+    /// A panic that was caught.
+    pub(crate) fn panicked(kind: Kind, what: &str, panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Self::new(kind, format!("{what} panicked: {}", text.unwrap_or("(no text)")))
     }
 
     /// The class of failure.

@@ -1,7 +1,8 @@
 //! Start, ready, stop: relay and processors together.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::{sync::Mutex, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -141,8 +142,14 @@ impl<D: Database> Builder<D> {
     pub fn build(self) -> Result<Pipeline> {
         let mut problems = Problems::default();
         self.defaults.report(&mut problems);
-        for processor in &self.processors {
+        for (number, processor) in self.processors.iter().enumerate() {
             processor.report(&mut problems);
+            let group = processor.group();
+            problems.check(self.processors[..number].iter().all(|other| other.group() != group), || {
+                format!(
+                    "two processors of group {group:?}: give one of them all handlers, or a group of its own"
+                )
+            });
         }
         if let Some((config, _)) = &self.relay {
             config.report_for_use(&mut problems);
@@ -209,9 +216,10 @@ async fn keep_running(name: String, task: Arc<Task>, stop: CancellationToken, he
     let backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(10) };
     let mut failures = 0;
     while !stop.is_cancelled() {
-        let failure = match task(stop.clone()).await {
-            Ok(()) => break,
-            Err(failure) => failure,
+        let failure = match AssertUnwindSafe(task(stop.clone())).catch_unwind().await {
+            Ok(Ok(())) => break,
+            Ok(Err(failure)) => failure,
+            Err(panic) => Error::panicked(Kind::Unavailable, &name, panic.as_ref()),
         };
         failures += 1;
         match action(failure.kind()) {

@@ -88,6 +88,8 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Whether an open unit keeps every other writer of the database waiting. None is then left open while a log
     /// transaction is under way: a log that does not answer must not stop the database.
     const ONE_WRITER: bool = false;
+    /// Refuses a database that may forget what it has committed, naming every finding at once.
+    async fn check_durable(&self) -> Result<()>;
 
     /// Reads one fence row.
     async fn fence(&self, key: &FenceKey) -> Result<Option<Fence>>;
@@ -102,12 +104,14 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Opens a transaction.
     async fn begin(&self) -> Result<Self::Unit>;
 
-    /// In one transaction: replaces the pending outputs of a row whose `next_offset` is still `next_offset`, and
-    /// stores the refused ones. `false`: the row has moved on, nothing was done.
+    /// In one transaction: replaces the pending outputs of a row whose `next_offset` is still `next_offset` and whose
+    /// pending outputs are still `submitted`, the bytes that were refused, and stores the refused ones. `false`: the
+    /// row is another one by now, nothing was done.
     async fn quarantine_outputs(
         &self,
         key: &FenceKey,
         next_offset: i64,
+        submitted: &[u8],
         pending: Bytes,
         refused: &[Quarantined],
     ) -> Result<bool>;
@@ -128,6 +132,10 @@ pub trait Unit: Send {
     /// Enters message ids into the group's inbox; answers those that were there already, in one round trip.
     /// `ids` holds no id twice.
     async fn admit(&mut self, group: &str, ids: &[MessageId]) -> Result<HashSet<MessageId>>;
+
+    /// Takes message ids that this transaction has entered out of the group's inbox again: their messages are left to
+    /// a later one.
+    async fn retract(&mut self, group: &str, ids: &[MessageId]) -> Result<()>;
 
     /// The compare-and-set. `false`: the row was not as expected; roll back.
     async fn advance(&mut self, advance: Advance<'_>) -> Result<bool>;

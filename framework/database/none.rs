@@ -22,6 +22,10 @@ impl Database for NoDatabase {
     type Unit = NoUnit;
     const FENCED: bool = false;
 
+    async fn check_durable(&self) -> Result<()> {
+        Ok(())
+    }
+
     async fn fence(&self, _: &FenceKey) -> Result<Option<Fence>> {
         Ok(None)
     }
@@ -42,6 +46,7 @@ impl Database for NoDatabase {
         &self,
         key: &FenceKey,
         _: i64,
+        _: &[u8],
         _: Bytes,
         refused: &[Quarantined],
     ) -> Result<bool> {
@@ -74,6 +79,10 @@ impl Unit for NoUnit {
 
     async fn admit(&mut self, _: &str, _: &[MessageId]) -> Result<HashSet<MessageId>> {
         Ok(HashSet::new())
+    }
+
+    async fn retract(&mut self, _: &str, _: &[MessageId]) -> Result<()> {
+        Ok(())
     }
 
     async fn advance(&mut self, _: Advance<'_>) -> Result<bool> {

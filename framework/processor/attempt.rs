@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 
 use super::{
     Shared,
+    committer::MAX_OUTPUT_BYTES,
     registry::{Meta, id},
 };
 use crate::{
@@ -21,6 +22,8 @@ use crate::{
 pub(crate) struct Executed<U> {
     pub(crate) unit: U,
     pub(crate) outputs: Vec<Record>,
+    /// How many records of the batch it covers; the rest is left for the next one.
+    pub(crate) used: usize,
     pub(crate) duplicates: usize,
 }
 
@@ -36,7 +39,8 @@ impl Failure {
     }
 }
 
-/// Opens a transaction, enters the ids, runs the handlers in order and collects what they emit. `attempt` counts the
+/// Opens a transaction, enters the ids, runs the handlers in order and collects what they emit, until that is much;
+/// the ids of what is left are taken out again. `attempt` counts the
 /// executions of the first record.
 pub(crate) async fn execute<D: Database>(
     shared: &Shared<D>,
@@ -47,7 +51,7 @@ pub(crate) async fn execute<D: Database>(
     let mut unit = shared.database.begin().await.map_err(Failure::at(0))?;
     let ran = run(shared, key, batch, attempt, &mut unit).await;
     match ran {
-        Ok((outputs, duplicates)) => Ok(Executed { unit, outputs, duplicates }),
+        Ok((outputs, used, duplicates)) => Ok(Executed { unit, outputs, used, duplicates }),
         Err(failure) => {
             unit.rollback().await;
             Err(failure)
@@ -61,10 +65,10 @@ async fn run<D: Database>(
     batch: &[Received],
     attempt: u32,
     unit: &mut D::Unit,
-) -> Result<(Vec<Record>, usize), Failure> {
+) -> Result<(Vec<Record>, usize, usize), Failure> {
     let mut seen = admit(shared, key, batch, unit).await.map_err(Failure::at(0))?;
-    let mut outputs = Vec::new();
-    let mut duplicates = 0;
+    let mut outputs: Vec<Record> = Vec::new();
+    let (mut bytes, mut used, mut duplicates) = (0, batch.len(), 0);
     for (index, record) in batch.iter().enumerate() {
         // A second record with the same id in one batch is a duplicate too.
         if shared.config.inbox && record.headers.message_id().is_some_and(|id| !seen.insert(id)) {
@@ -87,13 +91,29 @@ async fn run<D: Database>(
         let outcome = AssertUnwindSafe(handler.handle(record, meta, &mut context))
             .catch_unwind()
             .await
-            .unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+            .unwrap_or_else(|panic| Err(Error::panicked(Kind::Handler, "the handler", panic.as_ref())))
             .map_err(Failure::at(index))?;
         if outcome == Outcome::Done {
+            let emitted = outputs.len();
             outputs.extend(context.into_outputs());
+            bytes += outputs[emitted..].iter().map(Record::size).sum::<usize>();
+        }
+        if bytes > MAX_OUTPUT_BYTES {
+            used = index + 1;
+            break;
         }
     }
-    Ok((outputs, duplicates))
+    let left = batch[used..].iter().filter_map(|record| record.headers.message_id());
+    let left: HashSet<MessageId> = left.filter(|id| !seen.contains(id)).collect();
+    if !left.is_empty() && uses_inbox(shared) {
+        let left: Vec<MessageId> = left.into_iter().collect();
+        unit.retract(&key.group, &left).await.map_err(Failure::at(used - 1))?;
+    }
+    Ok((outputs, used, duplicates))
+}
+
+fn uses_inbox<D: Database>(shared: &Shared<D>) -> bool {
+    shared.config.inbox && D::FENCED
 }
 
 /// The ids that the inbox had already.
@@ -103,7 +123,7 @@ async fn admit<D: Database>(
     batch: &[Received],
     unit: &mut D::Unit,
 ) -> Result<HashSet<MessageId>> {
-    if !shared.config.inbox || !D::FENCED {
+    if !uses_inbox(shared) {
         return Ok(HashSet::new());
     }
     let ids: HashSet<MessageId> = batch.iter().filter_map(|record| record.headers.message_id()).collect();
@@ -112,10 +132,4 @@ async fn admit<D: Database>(
     }
     let ids: Vec<MessageId> = ids.into_iter().collect();
     unit.admit(&key.group, &ids).await
-}
-
-fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
-    let text =
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    Error::new(Kind::Handler, format!("the handler panicked: {}", text.unwrap_or("(no text)")))
 }

@@ -17,6 +17,9 @@ use crate::{
 
 /// Beyond this many outputs the rest waits for the next transaction.
 const MAX_OUTPUTS: usize = 10_000;
+/// The same for bytes, and where a batch ends: what could not be delivered before the broker ends the transaction (15 s)
+/// would be sent again for ever. This much takes 300 kB/s.
+pub(crate) const MAX_OUTPUT_BYTES: usize = 4 << 20;
 
 /// What a partition wants committed: the outputs of one batch and the offset after it.
 pub(crate) struct Submission {
@@ -26,13 +29,20 @@ pub(crate) struct Submission {
     pub(crate) verdict: oneshot::Sender<Verdict>,
 }
 
+impl Submission {
+    /// Outputs and their bytes.
+    fn size(&self) -> (usize, usize) {
+        (self.outputs.len(), self.outputs.iter().map(Record::size).sum())
+    }
+}
+
 /// What became of a submission. Unless it is committed, the transaction's outcome is decided by now: a new producer
 /// was initialised since.
 pub(crate) enum Verdict {
     /// Outputs and offset are committed.
     Committed,
-    /// Look at fence and offset to find out.
-    Look,
+    /// Look at fence and offset to find out; why.
+    Look(String),
     /// Not committed: these outputs (by their index in the submission) are refused for good.
     Refused(Vec<Refusal>),
 }
@@ -95,16 +105,18 @@ impl Cycle {
                     None => return,
                 },
             };
-            let mut outputs = first.outputs.len();
+            let (mut outputs, mut bytes) = first.size();
             let mut batch = vec![first];
             while outputs < MAX_OUTPUTS
+                && bytes < MAX_OUTPUT_BYTES
                 && let Ok(next) = self.submissions.try_recv()
             {
-                if outputs + next.outputs.len() > MAX_OUTPUTS {
+                let size = next.size();
+                (outputs, bytes) = (outputs + size.0, bytes + size.1);
+                if outputs > MAX_OUTPUTS || bytes > MAX_OUTPUT_BYTES {
                     carried = Some(next);
                     break;
                 }
-                outputs += next.outputs.len();
                 batch.push(next);
             }
             self.cycle(consumer.as_ref(), batch).await;
@@ -120,7 +132,7 @@ impl Cycle {
         let counts: Vec<usize> = batch.iter().map(|each| each.outputs.len()).collect();
         let outcome = self.transaction(consumer, &mut batch).await;
         hit(Point::P5);
-        let refusals = match outcome {
+        let (refusals, reason) = match outcome {
             Ok(refusals) if refusals.is_empty() => {
                 metrics::counter!(telemetry::PROCESSOR_TRANSACTIONS, "group" => self.group.to_string())
                     .increment(1);
@@ -130,10 +142,10 @@ impl Cycle {
                 self.renew(consumer, &held).await;
                 return;
             }
-            Ok(refusals) => refusals,
+            Ok(refusals) => (refusals, "an output of another partition was refused".to_owned()),
             Err(error) => {
                 info!(group = &*self.group, %error, "a transaction was not committed, looking what became of it");
-                Vec::new()
+                (Vec::new(), error.to_string())
             }
         };
         // A partition may look only after the next producer is initialised: until then the outcome can change.
@@ -148,7 +160,8 @@ impl Cycle {
                 .map(|refusal| Refusal { index: refusal.index - first, reason: refusal.reason.clone() })
                 .collect();
             first += count;
-            let _ = each.verdict.send(if own.is_empty() { Verdict::Look } else { Verdict::Refused(own) });
+            let verdict = if own.is_empty() { Verdict::Look(reason.clone()) } else { Verdict::Refused(own) };
+            let _ = each.verdict.send(verdict);
         }
     }
 

@@ -2,12 +2,14 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
 
-use tokio::{sync::mpsc, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use futures_util::FutureExt;
+use tokio::sync::mpsc;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{error, info};
 use uuid::Uuid;
 
@@ -18,6 +20,9 @@ mod config;
 mod inbox;
 mod partition;
 mod registry;
+mod take_over;
+#[cfg(test)]
+mod tests;
 mod valve;
 
 pub use config::{Adopt, ProcessorConfig, StartAt, Unhandled};
@@ -123,6 +128,7 @@ pub(crate) struct Shared<D: Database> {
     pub(crate) consumer: Arc<dyn Consumer>,
     pub(crate) committer: Committer,
     pub(crate) transactional_id: String,
+    panics: mpsc::UnboundedSender<Error>,
 }
 
 impl<D: Database> Shared<D> {
@@ -138,7 +144,7 @@ struct Running {
     revoked: CancellationToken,
     chunks: mpsc::UnboundedSender<Chunk>,
     valve: Arc<Valve>,
-    task: JoinHandle<()>,
+    task: AbortOnDropHandle<()>,
 }
 
 impl<D: Database> Runner<D> {
@@ -150,6 +156,7 @@ impl<D: Database> Runner<D> {
     pub(crate) async fn run(&self, stop: CancellationToken) -> Result<()> {
         let name = self.name();
         self.health.set(&name, State::Starting);
+        self.database.check_durable().await?;
         let topics: Vec<String> = self.registry.topics().into_iter().map(str::to_owned).collect();
         for topic in &topics {
             self.log
@@ -169,7 +176,8 @@ impl<D: Database> Runner<D> {
             assignor: self.config.assignor,
         };
         let (consumer, mut events) = self.log.consumer(&subscription).await?;
-        let cycle = tokio::spawn(cycle.run(consumer.clone()));
+        let (panics, mut panicked) = mpsc::unbounded_channel();
+        let cycle = watched(&panics, format!("the committer of {name}"), cycle.run(consumer.clone()));
         let shared = Arc::new(Shared {
             log: self.log.clone(),
             database: self.database.clone(),
@@ -179,6 +187,7 @@ impl<D: Database> Runner<D> {
             consumer: consumer.clone(),
             committer,
             transactional_id,
+            panics,
         });
         let cleaner = inbox::spawn_cleaner(shared.clone(), self.group.clone());
         let mut running: HashMap<Assignment, Running> = HashMap::new();
@@ -186,6 +195,7 @@ impl<D: Database> Runner<D> {
         let outcome = loop {
             let event = tokio::select! {
                 event = events.recv() => event,
+                Some(panic) = panicked.recv() => break Err(panic),
                 () = stop.cancelled(), if !closing => {
                     closing = true;
                     let consumer = consumer.clone();
@@ -218,10 +228,15 @@ impl<D: Database> Runner<D> {
                 Some(ConsumerEvent::Failed(at, failure)) => {
                     error!(processor = name, partition = %at, error = %failure, "the partition cannot be read");
                     end(running.remove(&at).into_iter(), false).await;
+                    let part = format!("{name} {at}");
                     if action(failure.kind()) == Action::Recover {
-                        running.insert(at.clone(), self.start(&shared, at));
+                        self.health.set(&part, State::Recovering(failure.to_string()));
+                        // No second worker under this assignment: what the first one submitted may still wait at the
+                        // committer. The call makes the member join again, and be assigned anew.
+                        let consumer = consumer.clone();
+                        tokio::spawn(async move { consumer.start(&at, 0).await });
                     } else {
-                        self.health.set(&format!("{name} {at}"), State::Failed(failure.to_string()));
+                        self.health.set(&part, State::Failed(failure.to_string()));
                     }
                 }
                 Some(ConsumerEvent::Fatal(failure)) => break Err(failure),
@@ -231,6 +246,9 @@ impl<D: Database> Runner<D> {
                 }
             }
         };
+        for at in running.keys() {
+            self.health.remove(&format!("{name} {at}"));
+        }
         end(running.into_values(), outcome.is_err()).await;
         give_up.cancel();
         cleaner.abort();
@@ -270,7 +288,8 @@ impl<D: Database> Runner<D> {
             failures: (-1, 0),
         };
         let cancelled = revoked.clone();
-        let task = tokio::spawn(async move {
+        let what = partition.name();
+        let task = watched(&shared.panics, what, async move {
             tokio::select! {
                 () = partition.run() => {}
                 () = cancelled.cancelled() => {}
@@ -279,6 +298,20 @@ impl<D: Database> Runner<D> {
         });
         Running { revoked, chunks: sender, valve, task }
     }
+}
+
+/// A task that is not left alone: a panic ends the membership, which then starts anew, and it ends with its handle.
+fn watched(
+    panics: &mpsc::UnboundedSender<Error>,
+    what: String,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> AbortOnDropHandle<()> {
+    let panics = panics.clone();
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
+            let _ = panics.send(Error::panicked(Kind::Unavailable, &what, panic.as_ref()));
+        }
+    }))
 }
 
 /// Stops partitions. What was not committed to the database is rolled back; what was is waited for, unless `lost`.

@@ -2,23 +2,22 @@
 
 use std::{collections::VecDeque, convert::Infallible, sync::Arc};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
 use super::{
     Shared,
-    assignment::{Decision, adopt, decide},
     attempt::{Executed, execute},
     committer::Verdict,
     valve::Valve,
 };
 use crate::{
-    database::{Advance, Database, Fence, FenceKey, Quarantined, Unit},
+    database::{Advance, Database, FenceKey, Unit},
     error::{Error, Kind, Result},
-    failpoint::{Point, Variant, hit, left_out},
+    failpoint::{Point, hit},
     health::State,
-    log::{Assignment, Commit, Received, Record, Refusal, codec},
-    message::MessageId,
+    log::{Assignment, Commit, Received, Record, codec},
     policy::{Action, action, advice},
     telemetry,
 };
@@ -40,15 +39,28 @@ pub(crate) struct Partition<D: Database> {
     /// The next offset the database has not seen, as this worker knows it.
     pub(crate) next: i64,
     /// The log transaction of the last batch, until its verdict.
-    pub(crate) in_flight: Option<oneshot::Receiver<Verdict>>,
+    pub(crate) in_flight: Option<InFlight>,
     /// A batch up to here could not be committed: its records are tried one by one.
     pub(crate) alone_below: i64,
     /// The offset of the record that failed last, and how often it did.
     pub(crate) failures: (i64, u32),
 }
 
+/// A batch that the committer has.
+pub(crate) struct InFlight {
+    verdict: oneshot::Receiver<Verdict>,
+    batch: Submitted,
+}
+
+/// What the fence row holds of a batch that was handed to the committer.
+pub(crate) struct Submitted {
+    pub(crate) next_offset: i64,
+    /// The encoded outputs: a verdict concerns these bytes and no others.
+    pub(crate) pending: Bytes,
+}
+
 impl<D: Database> Partition<D> {
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("processor {} {}", self.key.group, self.at)
     }
 
@@ -66,13 +78,13 @@ impl<D: Database> Partition<D> {
                 Err(failure) => failure,
             };
             match action(failure.kind()) {
-                Action::End => return,
+                Action::End if !self.shared.consumer.holds(&self.at) => return,
                 Action::Stop => {
                     error!(processor = name, error = %failure, advice = advice(failure.kind()), "the partition stopped");
                     self.shared.health.set(&name, State::Failed(failure.to_string()));
                     return std::future::pending().await;
                 }
-                Action::Recover => {
+                Action::Recover | Action::End => {
                     failures = if self.next == before { failures + 1 } else { 1 };
                     info!(processor = name, error = %failure, failures, advice = advice(failure.kind()), "recovering");
                     self.shared.health.set(&name, State::Recovering(failure.to_string()));
@@ -84,8 +96,8 @@ impl<D: Database> Partition<D> {
 
     /// Waits for the transaction in flight, so that the next owner finds it decided.
     pub(crate) async fn finish(mut self) {
-        if let Some(verdict) = self.in_flight.take() {
-            let _ = verdict.await;
+        if let Some(in_flight) = self.in_flight.take() {
+            let _ = in_flight.verdict.await;
         }
     }
 
@@ -120,7 +132,7 @@ impl<D: Database> Partition<D> {
                     Some(chunk) => self.keep(chunk),
                     None => return Err(Error::new(Kind::Stopped, "the consumer ended")),
                 },
-                verdict = verdict(&mut self.in_flight) => self.judge(verdict).await?,
+                (verdict, batch) = verdict(&mut self.in_flight) => self.judge(verdict, &batch).await?,
             }
         }
     }
@@ -148,13 +160,14 @@ impl<D: Database> Partition<D> {
         let alone = self.waiting.front().is_some_and(|record| record.offset < self.alone_below);
         let count = if alone { 1 } else { self.waiting.len().min(self.shared.config.max_batch) };
         let batch: Vec<Received> = self.waiting.drain(..count).collect();
-        let (executed, used) = match self.execute(&batch).await {
+        let executed = match self.execute(&batch).await {
             Ok(executed) => executed,
             Err(failure) => {
                 self.valve.taken(&batch);
                 return Err(failure);
             }
         };
+        let used = executed.used;
         let rest = batch[used..].to_vec();
         let batch = &batch[..used];
         self.valve.taken(batch);
@@ -181,8 +194,8 @@ impl<D: Database> Partition<D> {
         if self.in_flight.is_none() {
             return Ok(());
         }
-        let verdict = verdict(&mut self.in_flight).await;
-        self.judge(verdict).await
+        let (verdict, batch) = verdict(&mut self.in_flight).await;
+        self.judge(verdict, &batch).await
     }
 
     /// Which execution of the record at that offset comes next, from 1.
@@ -192,15 +205,15 @@ impl<D: Database> Partition<D> {
     }
 
     /// Runs the handlers; a batch that fails is cut before the failing record, which is then tried alone, again and
-    /// again. Answers how many records of the batch it covers.
-    async fn execute(&mut self, batch: &[Received]) -> Result<(Executed<D::Unit>, usize)> {
+    /// again.
+    async fn execute(&mut self, batch: &[Received]) -> Result<Executed<D::Unit>> {
         let backoff = self.shared.config.backoff();
         let first = batch[0].offset;
         let mut count = batch.len();
         loop {
             let attempt = self.attempt_at(first);
             let failure = match execute(&self.shared, &self.key, &batch[..count], attempt).await {
-                Ok(executed) => return Ok((executed, count)),
+                Ok(executed) => return Ok(executed),
                 Err(failure) => failure,
             };
             if !self.shared.consumer.holds(&self.at) {
@@ -224,15 +237,15 @@ impl<D: Database> Partition<D> {
     }
 
     async fn commit(&mut self, executed: Executed<D::Unit>, to: i64) -> Result<()> {
-        let Executed { mut unit, outputs, duplicates } = executed;
+        let Executed { mut unit, outputs, duplicates, .. } = executed;
         if !self.shared.consumer.holds(&self.at) {
             unit.rollback().await;
             return Err(Error::new(Kind::Unassigned, format!("{} was taken away", self.at)));
         }
         hit(Point::P1);
         let owner = &self.shared.transactional_id;
-        let advance =
-            Advance { key: &self.key, from: self.next, to, pending: codec::encode(&outputs)?, owner };
+        let pending = codec::encode(&outputs)?;
+        let advance = Advance { key: &self.key, from: self.next, to, pending: pending.clone(), owner };
         if !unit.advance(advance).await? {
             unit.rollback().await;
             return Err(Error::new(
@@ -252,16 +265,21 @@ impl<D: Database> Partition<D> {
         metrics::counter!(telemetry::DUPLICATES, "group" => self.key.group.to_string())
             .increment(duplicates as u64);
         self.next = to;
-        self.in_flight = Some(self.shared.committer.submit(&self.at, to, outputs));
+        self.submit(outputs, Submitted { next_offset: to, pending });
         Ok(())
     }
 
+    pub(crate) fn submit(&mut self, outputs: Vec<Record>, batch: Submitted) {
+        let verdict = self.shared.committer.submit(&self.at, batch.next_offset, outputs);
+        self.in_flight = Some(InFlight { verdict, batch });
+    }
+
     /// Acts on the verdict over the last batch. Unless it was committed, fence and offset say what is left to do.
-    async fn judge(&mut self, verdict: Verdict) -> Result<()> {
+    async fn judge(&mut self, verdict: Verdict, batch: &Submitted) -> Result<()> {
         match verdict {
             Verdict::Committed => return Ok(()),
-            Verdict::Refused(refusals) => self.quarantine(&refusals).await?,
-            Verdict::Look => {}
+            Verdict::Refused(refusals) => self.quarantine(&refusals, batch).await?,
+            Verdict::Look(_) => {}
         }
         let next = self.take_over().await?;
         if next == self.next {
@@ -269,137 +287,18 @@ impl<D: Database> Partition<D> {
         }
         Err(Error::new(Kind::Conflict, format!("{}: continuing at {next} instead of {}", self.at, self.next)))
     }
-
-    /// The steps at assignment: D, K, D again, and whatever is left to do until both agree. Answers where to go on.
-    async fn take_over(&mut self) -> Result<i64> {
-        loop {
-            let (fence, committed) = self.look().await?;
-            let decision = decide(&self.at, fence.as_ref(), committed)?;
-            debug!(processor = self.name(), ?decision, "taking over");
-            let (offset, outputs) = match decision {
-                Decision::Continue(next) => return Ok(next),
-                Decision::Resend(next) => {
-                    hit(Point::P8);
-                    let fence = fence.unwrap_or_default();
-                    self.end_transaction_of(&fence.owner).await?;
-                    (next, codec::decode(&fence.pending)?)
-                }
-                Decision::Announce(next) => (next, Vec::new()),
-                Decision::First => {
-                    let start = self.first_start().await?;
-                    self.shared
-                        .database
-                        .insert_fence(&self.key, start, &self.shared.transactional_id)
-                        .await?;
-                    if D::FENCED {
-                        continue;
-                    }
-                    (start, Vec::new())
-                }
-                Decision::Adopt(committed) => {
-                    let first = self.shared.first_start(&self.key).await?;
-                    adopt::<D>(&self.at, self.shared.config.adopt, first.fenced, committed)?;
-                    self.shared
-                        .database
-                        .insert_fence(&self.key, committed, &self.shared.transactional_id)
-                        .await?;
-                    if D::FENCED {
-                        continue;
-                    }
-                    return Ok(committed);
-                }
-            };
-            self.in_flight = Some(self.shared.committer.submit(&self.at, offset, outputs));
-            match verdict(&mut self.in_flight).await {
-                Verdict::Committed => return Ok(offset),
-                Verdict::Look => {}
-                Verdict::Refused(refusals) => self.quarantine(&refusals).await?,
-            }
-            if !self.shared.consumer.holds(&self.at) {
-                return Err(Error::new(Kind::Unassigned, format!("{} was taken away", self.at)));
-            }
-        }
-    }
-
-    /// D, K, D: started over while somebody else moves the fence. K waits for open transactions; where a dead
-    /// owner's keeps it waiting, initialising that owner's transactional id ends it.
-    async fn look(&self) -> Result<(Option<Fence>, Option<i64>)> {
-        loop {
-            let before = self.shared.database.fence(&self.key).await?;
-            let committed = match self.shared.consumer.committed(&self.at).await {
-                Ok(committed) => committed,
-                Err(error) if error.kind() == Kind::Timeout => {
-                    self.end_transaction_of(&before.unwrap_or_default().owner).await?;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            if self.shared.database.fence(&self.key).await? == before {
-                return Ok((before, committed));
-            }
-        }
-    }
-
-    /// The last owner may have died with a transaction open, which holds back readers until its time-out. One that is
-    /// alive is fenced by this too, and just takes a new producer.
-    async fn end_transaction_of(&self, owner: &str) -> Result<()> {
-        if owner.is_empty() || owner == self.shared.transactional_id || left_out(Variant::NoOwnerFence) {
-            return Ok(());
-        }
-        info!(processor = self.name(), owner, "ending the open transaction of the last owner");
-        self.shared.log.producer(owner).await.map(drop)
-    }
-
-    async fn first_start(&self) -> Result<i64> {
-        let first = self.shared.first_start(&self.key).await?;
-        let bounds = self.shared.log.bounds(&self.at.topic, self.at.partition).await?;
-        Ok(self.shared.config.start.offset(bounds, self.at.partition < first.partitions))
-    }
-
-    /// Moves refused outputs from the fence row to the quarantine.
-    async fn quarantine(&self, refusals: &[Refusal]) -> Result<()> {
-        let Some(fence) = self.shared.database.fence(&self.key).await? else {
-            let reason = refusals.first().map_or("", |refusal| refusal.reason.as_str());
-            return Err(Error::new(Kind::Refused, format!("{}: an output was refused: {reason}", self.at)));
-        };
-        let mut kept = Vec::new();
-        let mut refused = Vec::new();
-        for (index, output) in codec::decode(&fence.pending)?.into_iter().enumerate() {
-            match refusals.iter().find(|refusal| refusal.index == index) {
-                None => kept.push(output),
-                Some(refusal) => refused.push(quarantined(output, refusal.reason.clone())?),
-            }
-        }
-        let pending = codec::encode(&kept)?;
-        if self.shared.database.quarantine_outputs(&self.key, fence.next_offset, pending, &refused).await? {
-            metrics::counter!(telemetry::QUARANTINED, "origin" => "output").increment(refused.len() as u64);
-            for each in &refused {
-                error!(
-                    processor = self.name(), id = %each.id, topic = %each.topic, reason = each.reason,
-                    "an output went to the quarantine; release it once the reason is gone"
-                );
-            }
-        }
-        Ok(())
-    }
-}
-
-fn quarantined(output: Record, reason: String) -> Result<Quarantined> {
-    Ok(Quarantined {
-        id: output.headers.message_id().unwrap_or_else(MessageId::new),
-        topic: output.topic.clone(),
-        key: output.key.clone(),
-        record: codec::encode(&[output])?,
-        reason,
-    })
 }
 
 /// The verdict over what is in flight; never, while nothing is. A committer that is gone leaves the partition to look.
-async fn verdict(in_flight: &mut Option<oneshot::Receiver<Verdict>>) -> Verdict {
-    let Some(receiver) = in_flight.as_mut() else {
-        return std::future::pending().await;
+pub(crate) async fn verdict(in_flight: &mut Option<InFlight>) -> (Verdict, Submitted) {
+    let verdict = match in_flight {
+        Some(in_flight) => (&mut in_flight.verdict)
+            .await
+            .unwrap_or_else(|_| Verdict::Look("the committer has let go of it".to_owned())),
+        None => std::future::pending().await,
     };
-    let verdict = receiver.await.unwrap_or(Verdict::Look);
-    *in_flight = None;
-    verdict
+    match in_flight.take() {
+        Some(in_flight) => (verdict, in_flight.batch),
+        None => std::future::pending().await,
+    }
 }

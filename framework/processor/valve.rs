@@ -52,9 +52,13 @@ impl Valve {
         }
     }
 
-    /// A new flow began; it is not paused.
+    /// A new flow began. What arrived between its start and now may have paused it already, and what is dropped as of
+    /// an earlier flow need not suffice to resume it.
     pub(crate) fn opened(&self) {
-        self.level.lock().unwrap_or_else(PoisonError::into_inner).paused = false;
+        let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
+        if level.paused {
+            level.paused = self.consumer.resume(&self.at).is_err();
+        }
     }
 }
 
@@ -130,8 +134,20 @@ mod tests {
         assert_eq!(*told.0.lock().unwrap(), ["pause", "resume"]);
         valve.arrived(&records(1, 2_000));
         assert_eq!(*told.0.lock().unwrap(), ["pause", "resume", "pause"]);
+    }
+
+    /// Nothing else would resume it: of a flow that is new, nothing has been taken yet.
+    #[test]
+    fn what_arrives_before_the_flow_is_known_to_be_open_pauses_nothing_for_ever() {
+        let told = Arc::new(Told::default());
+        let at = Assignment { topic: "t".into(), partition: 0, epoch: 1 };
+        let valve = Valve::new(told.clone(), at, 10, 1_000);
         valve.opened();
+        assert!(told.0.lock().unwrap().is_empty());
+        valve.arrived(&records(11, 1));
+        valve.opened();
+        assert_eq!(*told.0.lock().unwrap(), ["pause", "resume"]);
         valve.arrived(&records(1, 1));
-        assert_eq!(*told.0.lock().unwrap(), ["pause", "resume", "pause", "pause"]);
+        assert_eq!(*told.0.lock().unwrap(), ["pause", "resume", "pause"]);
     }
 }

@@ -1,6 +1,9 @@
 //! What `check` finds in a database that cannot keep the promise.
 
-use tidelock::{database::Source as _, error::Kind};
+use tidelock::{
+    database::{Database as _, Source as _},
+    error::Kind,
+};
 
 use super::Shop;
 
@@ -36,6 +39,22 @@ async fn every_finding_is_named_at_once() {
             assert!(text.contains(before), "{before:?} is no longer in {text:?}");
         }
     }
+}
+
+/// What a processor's tables must be like, and the server with them.
+#[tokio::test]
+async fn a_processors_tables_must_outlive_a_crash() {
+    let shop = Shop::new().await;
+    shop.postgres.check_durable().await.unwrap();
+    shop.run("ALTER TABLE tidelock.fence SET UNLOGGED; ALTER TABLE tidelock.inbox SET UNLOGGED").await;
+    let error = shop.postgres.check_durable().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Config);
+    for table in ["tidelock.fence", "tidelock.inbox"] {
+        let finding = format!("table {table} is not permanent (persistence u)");
+        assert!(error.to_string().contains(&finding), "{finding:?} is not in {error}");
+    }
+    let bare = Shop::bare().await;
+    assert_eq!(bare.postgres.check_durable().await.unwrap_err().kind(), Kind::Config);
 }
 
 #[tokio::test]

@@ -86,6 +86,7 @@ async fn each_role_can_do_its_work_and_no_more() {
 
     let processor = as_role(&shop, "processor").await;
     processor.migrate().await.unwrap();
+    processor.check_durable().await.unwrap();
     let key = unit::key(0);
     processor.first_start(&key, 1).await.unwrap();
     processor.insert_fence(&key, 0, "owner").await.unwrap();
@@ -93,7 +94,7 @@ async fn each_role_can_do_its_work_and_no_more() {
     handling.admit("group", &[MessageId::new()]).await.unwrap();
     assert!(unit::advance(&mut handling, 0, 1).await.unwrap());
     assert!(matches!(handling.commit().await, Commit::Committed));
-    assert!(processor.quarantine_outputs(&key, 1, Default::default(), &[message]).await.unwrap());
+    assert!(processor.quarantine_outputs(&key, 1, b"", Default::default(), &[message]).await.unwrap());
     assert_eq!(processor.quarantine(10).await.unwrap().len(), 1);
     assert_eq!(processor.clean_inbox("group", Duration::ZERO).await.unwrap(), 1);
 

@@ -100,6 +100,21 @@ async fn the_inbox_answers_what_a_group_had_before() {
     unit.rollback().await;
 }
 
+#[tokio::test]
+async fn what_is_left_to_a_later_transaction_is_new_to_it() {
+    let shop = Shop::new().await;
+    let ids: Vec<MessageId> = (0..20).map(|_| MessageId::new()).collect();
+    let mut unit = shop.postgres.begin().await.unwrap();
+    assert!(unit.admit("one", &ids).await.unwrap().is_empty());
+    assert!(unit.admit("two", &ids).await.unwrap().is_empty());
+    unit.retract("one", &ids[5..]).await.unwrap();
+    assert!(matches!(unit.commit().await, Commit::Committed));
+    let mut unit = shop.postgres.begin().await.unwrap();
+    assert_eq!(unit.admit("one", &ids).await.unwrap(), ids[..5].iter().copied().collect::<HashSet<_>>());
+    assert_eq!(unit.admit("two", &ids).await.unwrap().len(), 20, "another group's are its own");
+    unit.rollback().await;
+}
+
 /// Two owners with the same messages in another order: one waits, neither is a victim of a deadlock.
 #[tokio::test]
 async fn the_same_ids_at_the_same_time() {
@@ -184,6 +199,35 @@ async fn a_handler_that_sleeps_too_long_loses_its_transaction() {
     assert!(matches!(unit.commit().await, Commit::Committed));
     let left = sqlx::query("SELECT current_setting('idle_in_transaction_session_timeout')");
     assert_eq!(left.fetch_one(postgres.pool()).await.unwrap().get::<String, _>(0), "0");
+}
+
+/// The log has the outputs and the offset when the server crashes: the effect must be there too. What merely waits for
+/// more or fewer standbys is the service's own choice.
+#[tokio::test]
+async fn commits_are_durable_whatever_the_default_is() {
+    let shop = fenced().await;
+    let (_, name) = shop.url.rsplit_once('/').unwrap();
+    for (default, expected) in
+        [("off", "on"), ("on", "on"), ("local", "local"), ("remote_apply", "remote_apply")]
+    {
+        shop.run(&format!("ALTER DATABASE {name} SET synchronous_commit = {default}")).await;
+        let again = shop.again().await;
+        let setting = "SELECT current_setting('synchronous_commit')";
+        let mut unit = again.postgres.begin().await.unwrap();
+        let from = next_offset(&shop).await;
+        assert!(advance(&mut unit, from, from + 1).await.unwrap());
+        let row = sqlx::query(setting).fetch_one(unit.connection()).await.unwrap();
+        assert_eq!(row.get::<String, _>(0), expected, "where the default is {default}");
+        assert!(matches!(unit.commit().await, Commit::Committed));
+        let row = sqlx::query(setting).fetch_one(again.postgres.pool()).await.unwrap();
+        assert_eq!(row.get::<String, _>(0), default, "outside of a handler's transaction");
+    }
+    let mut unit = shop.postgres.begin().await.unwrap();
+    run(&mut unit, "SET synchronous_commit = off").await;
+    assert!(advance(&mut unit, 4, 5).await.unwrap());
+    let row = sqlx::query("SELECT current_setting('synchronous_commit')").fetch_one(unit.connection()).await;
+    assert_eq!(row.unwrap().get::<String, _>(0), "on", "though a handler turned it off");
+    unit.rollback().await;
 }
 
 #[tokio::test]

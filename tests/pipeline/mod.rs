@@ -14,8 +14,10 @@ use tidelock_lab::Lab;
 
 use crate::witness::{self, Found};
 
+mod build;
 mod foreign;
 mod kafka_only;
+mod large;
 mod outcomes;
 mod quarantine;
 mod readme;

@@ -1,16 +1,23 @@
-//! What a database must be like before a relay may trust it.
+//! What a database must be like before a relay or a processor may trust it.
 
 use sqlx::Row;
 
 use super::{Postgres, fault::failed};
 use crate::{config::Problems, error::Result};
 
-/// Each row is a finding, as a sentence.
-const CHECKS: &str = "
+/// Each row is a finding, as a sentence; so in what follows.
+const SERVER: &str = "
+SELECT format('%s = off, a crash of the server could lose what was committed', name)
+  FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'";
+
+const PROCESSOR: &str = "
+SELECT format('table %s is not permanent (persistence %s)', c.oid::regclass, c.relpersistence)
+  FROM pg_class c WHERE c.relpersistence <> 'p'
+   AND c.oid IN ('tidelock.fence'::regclass, 'tidelock.consumer_topic'::regclass, 'tidelock.inbox'::regclass,
+                 'tidelock.quarantine'::regclass)";
+
+const OUTBOX: &str = "
 SELECT 'the server is a standby; the outbox is read on the primary' WHERE pg_is_in_recovery()
-UNION ALL
-SELECT format('%s = off, a crash of the server could lose what was published', name)
-  FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off'
 UNION ALL
 SELECT format('table %s is not permanent (persistence %s)', c.oid::regclass, c.relpersistence)
   FROM pg_class c WHERE c.oid = 'tidelock.outbox'::regclass AND c.relpersistence <> 'p'
@@ -39,10 +46,19 @@ SELECT format('synchronous_commit = %s for the relay, expected on', current_sett
 impl Postgres {
     /// All findings at once.
     pub(super) async fn check_source(&self) -> Result<()> {
-        let rows = sqlx::query(self.sql(CHECKS))
+        self.findings("check the outbox", OUTBOX).await
+    }
+
+    /// All findings at once.
+    pub(super) async fn check_processor(&self) -> Result<()> {
+        self.findings("check the tables of processors", PROCESSOR).await
+    }
+
+    async fn findings(&self, what: &str, checks: &str) -> Result<()> {
+        let rows = sqlx::query(self.sql(&format!("{SERVER} UNION ALL {checks}")))
             .fetch_all(self.control())
             .await
-            .map_err(failed("check the outbox"))?;
+            .map_err(failed(what))?;
         let mut problems = Problems::default();
         for row in rows {
             problems.add(row.get::<String, _>(0));

@@ -189,6 +189,7 @@ impl Postgres {
         &self,
         key: &FenceKey,
         next_offset: i64,
+        submitted: &[u8],
         pending: Bytes,
         refused: &[Quarantined],
     ) -> Result<bool> {
@@ -196,7 +197,7 @@ impl Postgres {
         let mut transaction = self.control().begin().await.map_err(failed(what))?;
         let update = self.sql(
             "UPDATE tidelock.fence SET pending = $5, updated_at = now() \
-             WHERE \"group\" = $1 AND topic = $2 AND partition = $3 AND next_offset = $4",
+             WHERE \"group\" = $1 AND topic = $2 AND partition = $3 AND next_offset = $4 AND pending = $6",
         );
         let updated = sqlx::query(update)
             .bind(&*key.group)
@@ -204,6 +205,7 @@ impl Postgres {
             .bind(key.partition)
             .bind(next_offset)
             .bind(&*pending)
+            .bind(submitted)
             .execute(&mut *transaction)
             .await
             .map_err(failed(what))?;

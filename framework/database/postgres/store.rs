@@ -20,6 +20,10 @@ impl Database for Postgres {
     type Connection = sqlx::PgConnection;
     type Unit = PostgresUnit;
 
+    async fn check_durable(&self) -> Result<()> {
+        self.check_processor().await
+    }
+
     async fn fence(&self, key: &FenceKey) -> Result<Option<Fence>> {
         let fence = self.sql(
             "SELECT next_offset, pending_from, pending, owner FROM tidelock.fence \
@@ -84,10 +88,11 @@ impl Database for Postgres {
         &self,
         key: &FenceKey,
         next_offset: i64,
+        submitted: &[u8],
         pending: Bytes,
         refused: &[Quarantined],
     ) -> Result<bool> {
-        self.move_outputs(key, next_offset, pending, refused).await
+        self.move_outputs(key, next_offset, submitted, pending, refused).await
     }
 
     async fn clean_inbox(&self, group: &str, age: Duration) -> Result<u64> {

@@ -15,6 +15,11 @@ use crate::{
     message::MessageId,
 };
 
+/// Once the log has the outputs and the offset, a crash of the server may not forget the effect, whatever the default or
+/// a handler says. Settings that wait for more or fewer standbys stay as they are.
+const DURABLE: &str = "RETURNING CASE current_setting('synchronous_commit') \
+                       WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END";
+
 /// An open transaction of a handler batch. Dropped unfinished, it rolls back before its connection is used again.
 pub struct PostgresUnit {
     database: Postgres,
@@ -25,7 +30,7 @@ pub struct PostgresUnit {
 }
 
 impl PostgresUnit {
-    /// One round trip.
+    /// One round trip, without a query: a handler may still choose the isolation of its transaction.
     pub(super) async fn begin(database: &Postgres) -> Result<Self> {
         let mark = Uuid::now_v7().simple().to_string();
         let idle = database.0.idle_in_transaction.as_millis().max(1);
@@ -78,12 +83,25 @@ impl Unit for PostgresUnit {
         Ok(ids.into_iter().filter(|id| !new.contains(id)).map(MessageId::from).collect())
     }
 
+    async fn retract(&mut self, group: &str, ids: &[MessageId]) -> Result<()> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| Uuid::from(*id)).collect();
+        let retract =
+            self.database.sql("DELETE FROM tidelock.inbox WHERE \"group\" = $1 AND message_id = ANY ($2)");
+        sqlx::query(retract)
+            .bind(group)
+            .bind(ids)
+            .execute(&mut *self.transaction)
+            .await
+            .map_err(fault::failed("take message ids out of the inbox"))?;
+        Ok(())
+    }
+
     async fn advance(&mut self, advance: Advance<'_>) -> Result<bool> {
         let compare = if left_out(Variant::NoCompare) { "" } else { " AND next_offset = $4" };
         let update = self.database.sql(&format!(
             "UPDATE tidelock.fence SET next_offset = $5, pending_from = $4, pending = $6, owner = $7, updated_at = now() \
              WHERE \"group\" = $1 AND topic = $2 AND partition = $3{compare} \
-             AND current_setting('tidelock.unit', true) = $8"
+             AND current_setting('tidelock.unit', true) = $8 {DURABLE}"
         ));
         let mark = self.mark.clone();
         let updated = sqlx::query(update)

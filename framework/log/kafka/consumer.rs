@@ -151,7 +151,7 @@ impl Consumer for KafkaConsumer {
             }
         })
         .await
-        .map_err(|error| Error::caused(Kind::Stopped, "question for offsets", error))??;
+        .map_err(|error| Error::caused(Kind::Unavailable, "question for offsets", error))??;
         self.shared.assignments.lock().require(assignment)?;
         Ok(answer)
     }

@@ -69,7 +69,7 @@ impl Kafka {
         let kafka = self.clone();
         tokio::task::spawn_blocking(move || work(&kafka))
             .await
-            .map_err(|error| Error::caused(Kind::Stopped, "question to kafka", error))?
+            .map_err(|error| Error::caused(Kind::Unavailable, "question to kafka", error))?
     }
 }
 

@@ -293,7 +293,7 @@ impl Drop for Loop {
     fn drop(&mut self) {
         self.shared.assignments.lock().end_all();
         if thread::panicking() {
-            let error = Error::new(Kind::Stopped, "thread of the consumer panicked");
+            let error = Error::new(Kind::Unavailable, "thread of the consumer panicked");
             self.shared.outlet.send(ConsumerEvent::Fatal(error));
         }
         self.shared.outlet.close();

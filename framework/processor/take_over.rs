@@ -1,0 +1,148 @@
+//! The steps at assignment, and wherever the outcome of the last transaction is not known.
+
+use bytes::Bytes;
+use tracing::{debug, error, info};
+
+use super::{
+    assignment::{Decision, adopt, decide},
+    committer::Verdict,
+    partition::{Partition, Submitted, verdict},
+};
+use crate::{
+    database::{Database, Fence, Quarantined},
+    error::{Error, Kind, Result},
+    failpoint::{Point, Variant, hit, left_out},
+    log::{Record, Refusal, codec},
+    message::MessageId,
+    telemetry,
+};
+
+impl<D: Database> Partition<D> {
+    /// The steps at assignment: D, K, D again, and whatever is left to do until both agree. Answers where to go on.
+    pub(crate) async fn take_over(&mut self) -> Result<i64> {
+        loop {
+            let (fence, committed) = self.look().await?;
+            let decision = decide(&self.at, fence.as_ref(), committed)?;
+            debug!(processor = self.name(), ?decision, "taking over");
+            let (next_offset, pending) = match decision {
+                Decision::Continue(next) => return Ok(next),
+                Decision::Resend(next) => {
+                    hit(Point::P8);
+                    let fence = fence.unwrap_or_default();
+                    self.end_transaction_of(&fence.owner).await?;
+                    (next, fence.pending)
+                }
+                Decision::Announce(next) => (next, Bytes::new()),
+                Decision::First => {
+                    let start = self.first_start().await?;
+                    self.shared
+                        .database
+                        .insert_fence(&self.key, start, &self.shared.transactional_id)
+                        .await?;
+                    if D::FENCED {
+                        continue;
+                    }
+                    (start, Bytes::new())
+                }
+                Decision::Adopt(committed) => {
+                    let first = self.shared.first_start(&self.key).await?;
+                    adopt::<D>(&self.at, self.shared.config.adopt, first.fenced, committed)?;
+                    self.shared
+                        .database
+                        .insert_fence(&self.key, committed, &self.shared.transactional_id)
+                        .await?;
+                    if D::FENCED {
+                        continue;
+                    }
+                    return Ok(committed);
+                }
+            };
+            self.submit(codec::decode(&pending)?, Submitted { next_offset, pending });
+            let (verdict, batch) = verdict(&mut self.in_flight).await;
+            if matches!(verdict, Verdict::Committed) {
+                return Ok(next_offset);
+            }
+            if !self.shared.consumer.holds(&self.at) {
+                return Err(Error::new(Kind::Unassigned, format!("{} was taken away", self.at)));
+            }
+            match verdict {
+                Verdict::Refused(refusals) => self.quarantine(&refusals, &batch).await?,
+                Verdict::Look(reason) => {
+                    let text = format!("{}: offset {next_offset} was not committed: {reason}", self.at);
+                    return Err(Error::new(Kind::Unavailable, text));
+                }
+                Verdict::Committed => {}
+            }
+        }
+    }
+
+    /// D, K, D: started over while somebody else moves the fence. K waits for open transactions; where a dead
+    /// owner's keeps it waiting, initialising that owner's transactional id ends it.
+    async fn look(&self) -> Result<(Option<Fence>, Option<i64>)> {
+        loop {
+            let before = self.shared.database.fence(&self.key).await?;
+            let committed = match self.shared.consumer.committed(&self.at).await {
+                Ok(committed) => committed,
+                Err(error) if error.kind() == Kind::Timeout => {
+                    self.end_transaction_of(&before.unwrap_or_default().owner).await?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if self.shared.database.fence(&self.key).await? == before {
+                return Ok((before, committed));
+            }
+        }
+    }
+
+    /// The last owner may have died with a transaction open, which holds back readers until its time-out. One that is
+    /// alive is fenced by this too, and just takes a new producer.
+    async fn end_transaction_of(&self, owner: &str) -> Result<()> {
+        if owner.is_empty() || owner == self.shared.transactional_id || left_out(Variant::NoOwnerFence) {
+            return Ok(());
+        }
+        info!(processor = self.name(), owner, "ending the open transaction of the last owner");
+        self.shared.log.producer(owner).await.map(drop)
+    }
+
+    async fn first_start(&self) -> Result<i64> {
+        let first = self.shared.first_start(&self.key).await?;
+        let bounds = self.shared.log.bounds(&self.at.topic, self.at.partition).await?;
+        Ok(self.shared.config.start.offset(bounds, self.at.partition < first.partitions))
+    }
+
+    /// Moves refused outputs from the fence row to the quarantine, unless the row holds something else by now: a
+    /// verdict that is older than the row says nothing of what is in it.
+    pub(crate) async fn quarantine(&self, refusals: &[Refusal], batch: &Submitted) -> Result<()> {
+        let mut kept = Vec::new();
+        let mut refused = Vec::new();
+        for (index, output) in codec::decode(&batch.pending)?.into_iter().enumerate() {
+            match refusals.iter().find(|refusal| refusal.index == index) {
+                None => kept.push(output),
+                Some(refusal) => refused.push(quarantined(output, refusal.reason.clone())?),
+            }
+        }
+        let (kept, submitted) = (codec::encode(&kept)?, &batch.pending);
+        let database = &self.shared.database;
+        if database.quarantine_outputs(&self.key, batch.next_offset, submitted, kept, &refused).await? {
+            metrics::counter!(telemetry::QUARANTINED, "origin" => "output").increment(refused.len() as u64);
+            for each in &refused {
+                error!(
+                    processor = self.name(), id = %each.id, topic = %each.topic, reason = each.reason,
+                    "an output went to the quarantine; release it once the reason is gone"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn quarantined(output: Record, reason: String) -> Result<Quarantined> {
+    Ok(Quarantined {
+        id: output.headers.message_id().unwrap_or_else(MessageId::new),
+        topic: output.topic.clone(),
+        key: output.key.clone(),
+        record: codec::encode(&[output])?,
+        reason,
+    })
+}

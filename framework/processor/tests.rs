@@ -1,0 +1,278 @@
+//! The membership of a processor, on a log that does as it is told.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{
+    database::NoDatabase,
+    error::BoxError,
+    event::Event,
+    handler::{Context, Outcome},
+    log::{
+        Bounds, Commit, ConsumerEvents, GroupMetadata, PartitionOffset, Producer, Record, Refusal, Rotation,
+    },
+    message::{Key, Message},
+};
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    None,
+    /// Nothing is ever committed, and no record is to blame.
+    NeverCommits,
+    CommitterPanics,
+    WorkerPanics,
+}
+
+struct World {
+    trouble: Trouble,
+    events: Mutex<Option<mpsc::UnboundedSender<ConsumerEvent>>>,
+    looks: AtomicUsize,
+    starts: AtomicUsize,
+    begins: AtomicUsize,
+}
+
+/// Log, producer and consumer in one.
+#[derive(Clone)]
+struct Told(Arc<World>);
+
+impl Told {
+    fn new(trouble: Trouble) -> Self {
+        Self(Arc::new(World {
+            trouble,
+            events: Mutex::default(),
+            looks: AtomicUsize::new(0),
+            starts: AtomicUsize::new(0),
+            begins: AtomicUsize::new(0),
+        }))
+    }
+
+    fn tell(&self, event: ConsumerEvent) {
+        self.0.events.lock().unwrap().as_ref().unwrap().send(event).unwrap();
+    }
+
+    fn runner(&self, health: Health) -> Runner<NoDatabase> {
+        let processor = Processor::new("group").handle(Idle);
+        processor.into_runner(Arc::new(self.clone()), NoDatabase, &ProcessorConfig::default(), None, health)
+    }
+}
+
+fn at() -> Assignment {
+    Assignment { topic: "topic".into(), partition: 0, epoch: 1 }
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..1_000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{what}: not within 5 s");
+}
+
+#[async_trait]
+impl Log for Told {
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn topic(&self, _: &TopicSpec) -> Result<i32> {
+        Ok(1)
+    }
+
+    async fn producer(&self, _: &str) -> Result<Box<dyn Producer>> {
+        Ok(Box::new(self.clone()))
+    }
+
+    async fn consumer(&self, _: &Subscription) -> Result<(Arc<dyn Consumer>, ConsumerEvents)> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        *self.0.events.lock().unwrap() = Some(sender);
+        Ok((Arc::new(self.clone()), receiver.into()))
+    }
+
+    async fn last_record(&self, _: &str, _: i32) -> Result<Option<Received>> {
+        Ok(None)
+    }
+
+    async fn bounds(&self, _: &str, _: i32) -> Result<Bounds> {
+        Ok(Bounds { start: 0, end: 0 })
+    }
+}
+
+#[async_trait]
+impl Producer for Told {
+    fn transactional_id(&self) -> &str {
+        "told"
+    }
+
+    async fn begin(&mut self) -> Result<()> {
+        self.0.begins.fetch_add(1, Ordering::SeqCst);
+        assert_ne!(self.0.trouble, Trouble::CommitterPanics, "in a transaction");
+        Ok(())
+    }
+
+    async fn send(&mut self, _: Vec<Record>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn acknowledged(&mut self) -> Result<Vec<Refusal>> {
+        Ok(Vec::new())
+    }
+
+    async fn send_offsets(&mut self, _: &[PartitionOffset], _: GroupMetadata) -> Result<()> {
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Commit {
+        match self.0.trouble {
+            Trouble::NeverCommits => Commit::Aborted(Error::new(Kind::Config, "not authorised")),
+            _ => Commit::Committed,
+        }
+    }
+
+    async fn abort(&mut self) {}
+
+    fn must_rotate(&self) -> Option<Rotation> {
+        None
+    }
+}
+
+#[async_trait]
+impl Consumer for Told {
+    fn holds(&self, _: &Assignment) -> bool {
+        true
+    }
+
+    async fn committed(&self, _: &Assignment) -> Result<Option<i64>> {
+        self.0.looks.fetch_add(1, Ordering::SeqCst);
+        assert_ne!(self.0.trouble, Trouble::WorkerPanics, "in a worker");
+        Ok(None)
+    }
+
+    async fn start(&self, _: &Assignment, _: i64) -> Result<u64> {
+        self.0.starts.fetch_add(1, Ordering::SeqCst);
+        Ok(1)
+    }
+
+    fn pause(&self, _: &Assignment) -> Result<()> {
+        Ok(())
+    }
+
+    fn resume(&self, _: &Assignment) -> Result<()> {
+        Ok(())
+    }
+
+    fn metadata(&self, _: &[Assignment]) -> Result<GroupMetadata> {
+        Ok(GroupMetadata(Box::new(())))
+    }
+
+    async fn close(&self) {
+        *self.0.events.lock().unwrap() = None;
+    }
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Nothing;
+
+impl Event for Nothing {
+    const TYPE: &'static str = "Nothing";
+    const TOPIC: &'static str = "topic";
+
+    fn key(&self) -> Key {
+        Key::NONE
+    }
+}
+
+struct Idle;
+
+#[async_trait]
+impl Handler<NoDatabase> for Idle {
+    type Event = Nothing;
+
+    async fn handle(
+        &self,
+        _: &Message<Nothing>,
+        _: &mut Context<'_, NoDatabase>,
+    ) -> Result<Outcome, BoxError> {
+        Ok(Outcome::Done)
+    }
+}
+
+/// Runs a member that holds a partition.
+async fn member(told: &Told, health: Health, stop: &CancellationToken) -> JoinHandle<Result<()>> {
+    let (runner, stop) = (told.runner(health), stop.clone());
+    let running = tokio::spawn(async move { runner.run(stop).await });
+    until("joined", || told.0.events.lock().unwrap().is_some()).await;
+    told.tell(ConsumerEvent::Assigned(vec![at()]));
+    running
+}
+
+/// What the first worker submitted may still wait at the committer: a second one would submit it again.
+#[tokio::test]
+async fn a_partition_that_cannot_be_read_gets_no_second_worker_under_its_assignment() {
+    let (told, stop) = (Told::new(Trouble::None), CancellationToken::new());
+    let running = member(&told, Health::default(), &stop).await;
+    until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
+    told.tell(ConsumerEvent::Failed(at(), Error::new(Kind::Unavailable, "past its queue")));
+    until("asked to join again", || told.0.starts.load(Ordering::SeqCst) == 2).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(told.0.looks.load(Ordering::SeqCst), 1, "a second worker took over");
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_panic_of_a_worker_or_of_the_committer_ends_the_membership() {
+    for (trouble, who) in [
+        (Trouble::WorkerPanics, "processor group topic[0] panicked: "),
+        (Trouble::CommitterPanics, "the committer of processor group panicked: "),
+    ] {
+        let (told, health) = (Told::new(trouble), Health::default());
+        let running = member(&told, health.clone(), &CancellationToken::new()).await;
+        let ended = tokio::time::timeout(Duration::from_secs(5), running).await;
+        let error = ended.expect("nobody noticed").unwrap().unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+        assert!(error.to_string().contains(who), "{error}");
+        assert!(health.report().is_empty(), "{:?}", health.report());
+    }
+}
+
+/// A stop whose deadline passes drops the component: a member that is left over would hold partitions and serve none.
+#[tokio::test]
+async fn nothing_is_left_of_a_member_that_is_dropped() {
+    let told = Told::new(Trouble::None);
+    let running = member(&told, Health::default(), &CancellationToken::new()).await;
+    until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
+    assert!(Arc::strong_count(&told.0) > 1);
+    running.abort();
+    until("everything is dropped", || Arc::strong_count(&told.0) == 1).await;
+}
+
+#[tokio::test]
+async fn transactions_that_fail_for_good_are_tried_again_slowly_and_seen() {
+    let (told, stop, health) =
+        (Told::new(Trouble::NeverCommits), CancellationToken::new(), Health::default());
+    let running = member(&told, health.clone(), &stop).await;
+    until("seen", || {
+        let report = health.report();
+        let partition = report.get("processor group topic[0]");
+        matches!(partition, Some(State::Recovering(text)) if text.contains("not authorised"))
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let times = told.0.begins.load(Ordering::SeqCst);
+    assert!((2..10).contains(&times), "{times} transactions in 0.3 s");
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
