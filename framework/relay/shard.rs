@@ -15,7 +15,7 @@ use super::{
     sorting::Sorting,
 };
 use crate::{
-    database::{Shard, Source},
+    database::{Claim, Shard, Source},
     error::{Error, Kind, Result},
     failpoint::{Point, hit},
     health::{Health, State},
@@ -46,6 +46,7 @@ pub(crate) struct ShardRelay<S: Source> {
 /// From one `init_transactions` to the next.
 struct Session<'a, S: Source> {
     shard: &'a mut ShardRelay<S>,
+    claim: Claim,
     producer: Box<dyn Producer>,
     position: Position,
     topics: KnownTopics,
@@ -101,13 +102,15 @@ impl<S: Source> ShardRelay<S> {
     /// The four steps of every start and recovery, then batches. Ends with the reason to rotate, or an error.
     async fn session(&mut self) -> Result<Rotation> {
         let id = self.config.transactional_id(self.shard.index);
+        // Before the producer: else the order of claims would not be the order in which producers fence each other.
+        let claim = self.source.claim(self.shard).await?;
         let mut producer = self.log.producer(&id).await?;
         let position = match self.durable_position().await? {
             Some(position) => position,
             None => self.first_position(producer.as_mut()).await?,
         };
         self.source.mark_started(self.shard).await?;
-        self.source.settle_quarantine(self.shard, position.attempt).await?;
+        self.source.settle_quarantine(claim, position.attempt).await?;
         let reader = self.source.reader(self.shard, &position.source).await?;
         let (held, _) = self.source.held_keys(self.shard).await?;
         let mut ahead = ReadAhead::spawn(reader, self.source.hint(), &self.config);
@@ -115,6 +118,7 @@ impl<S: Source> ShardRelay<S> {
         self.health.set(&self.name(), State::Ready);
         let stop = self.stop.clone();
         let mut session = Session {
+            claim,
             producer,
             position,
             topics: KnownTopics::new(self.log.clone()),
@@ -215,7 +219,7 @@ impl<S: Source> Session<'_, S> {
         let sorted = self.sorting.sort(batch.rows, &self.shard.refused, &self.envelope)?;
         let attempt = (!sorted.held.is_empty()).then(uuid::Uuid::now_v7);
         if let Some(attempt) = attempt {
-            self.shard.source.propose(self.shard.shard, attempt, &sorted.held).await?;
+            self.shard.source.propose(self.claim, attempt, &sorted.held).await?;
         }
         let position = self.position.next(batch.position, attempt);
         let durable = async {
@@ -237,7 +241,7 @@ impl<S: Source> Session<'_, S> {
         }
         self.advance(position, count);
         if attempt.is_some() {
-            self.shard.source.settle_quarantine(self.shard.shard, attempt).await?;
+            self.settle(attempt, sorted.held.len()).await?;
             for message in &sorted.held {
                 self.shard.refused.remove(&message.id);
                 error!(
@@ -261,7 +265,8 @@ impl<S: Source> Session<'_, S> {
             return Ok(());
         }
         let attempt = uuid::Uuid::now_v7();
-        let released = self.shard.source.take_released(shard, attempt, self.shard.config.max_rows).await?;
+        let released =
+            self.shard.source.take_released(self.claim, attempt, self.shard.config.max_rows).await?;
         if released.is_empty() {
             return Ok(());
         }
@@ -278,18 +283,33 @@ impl<S: Source> Session<'_, S> {
                 .iter()
                 .filter_map(|refusal| Some((released.get(refusal.index)?.entry, refusal.reason.clone())))
                 .collect();
-            self.shard.source.refuse_released(shard, &refused).await?;
+            self.shard.source.refuse_released(self.claim, &refused).await?;
             return Err(Error::new(
                 Kind::Refused,
                 format!("{} released messages were refused again", refused.len()),
             ));
         }
         self.advance(position, count);
-        self.shard.source.settle_quarantine(shard, Some(attempt)).await?;
+        self.settle(Some(attempt), released.len()).await?;
         info!(relay = self.shard.name(), count, "released from the quarantine");
         let (held, _) = self.shard.source.held_keys(shard).await?;
         self.sorting = Sorting::new(held);
         Ok(())
+    }
+
+    /// After a commit: all of the attempt's entries must still be there.
+    async fn settle(&mut self, attempt: Option<uuid::Uuid>, expected: usize) -> Result<()> {
+        let settled = self.shard.source.settle_quarantine(self.claim, attempt).await?;
+        if settled == expected as u64 {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Corrupt,
+            format!(
+                "{}: the position names {expected} entries of the quarantine, {settled} were there",
+                self.shard.name()
+            ),
+        ))
     }
 
     fn advance(&mut self, position: Position, published: usize) {

@@ -17,7 +17,7 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::{
-    database::{HeldKey, Quarantined, Released, Shard, Source},
+    database::{Claim, HeldKey, Quarantined, Released, Shard, Source},
     error::{Error, Kind, Result},
 };
 
@@ -78,19 +78,33 @@ impl Source for Postgres {
     }
 
     async fn started(&self, shard: Shard) -> Result<bool> {
-        let started = self.sql("SELECT EXISTS (SELECT FROM tidelock.relay_shard WHERE shard = $1)");
+        let started = self.sql(
+            "SELECT EXISTS (SELECT FROM tidelock.relay_shard WHERE shard = $1 AND started_at IS NOT NULL)",
+        );
         let row = sqlx::query(started).bind(shard.index as i32).fetch_one(self.control()).await;
         Ok(row.map_err(failed("read the state of the shard"))?.get(0))
     }
 
     async fn mark_started(&self, shard: Shard) -> Result<()> {
-        let mark = self.sql("INSERT INTO tidelock.relay_shard (shard) VALUES ($1) ON CONFLICT DO NOTHING");
+        let mark = self.sql(
+            "INSERT INTO tidelock.relay_shard AS s (shard, started_at) VALUES ($1, now()) \
+             ON CONFLICT (shard) DO UPDATE SET started_at = now() WHERE s.started_at IS NULL",
+        );
         sqlx::query(mark)
             .bind(shard.index as i32)
             .execute(self.control())
             .await
             .map_err(failed("mark the shard started"))?;
         Ok(())
+    }
+
+    async fn claim(&self, shard: Shard) -> Result<Claim> {
+        let claim = self.sql(
+            "INSERT INTO tidelock.relay_shard AS s (shard, epoch) VALUES ($1, 1) \
+             ON CONFLICT (shard) DO UPDATE SET epoch = s.epoch + 1 RETURNING epoch",
+        );
+        let row = sqlx::query(claim).bind(shard.index as i32).fetch_one(self.control()).await;
+        Ok(Claim { shard, epoch: row.map_err(failed("claim the shard"))?.get(0) })
     }
 
     async fn origin(&self) -> Result<Bytes> {
@@ -129,24 +143,24 @@ impl Source for Postgres {
         Ok(done.map_err(failed("delete published rows"))?.rows_affected())
     }
 
-    async fn settle_quarantine(&self, shard: Shard, attempt: Option<Uuid>) -> Result<()> {
-        self.settle_attempts(shard, attempt).await
+    async fn settle_quarantine(&self, claim: Claim, attempt: Option<Uuid>) -> Result<u64> {
+        self.settle_attempts(claim, attempt).await
     }
 
-    async fn propose(&self, _: Shard, attempt: Uuid, refused: &[Quarantined]) -> Result<()> {
-        self.propose_entries(attempt, refused).await
+    async fn propose(&self, claim: Claim, attempt: Uuid, refused: &[Quarantined]) -> Result<()> {
+        self.propose_entries(claim, attempt, refused).await
     }
 
     async fn held_keys(&self, shard: Shard) -> Result<(HashSet<HeldKey>, bool)> {
         self.keys_held(shard).await
     }
 
-    async fn take_released(&self, shard: Shard, attempt: Uuid, limit: usize) -> Result<Vec<Released>> {
-        self.take_entries(shard, attempt, limit).await
+    async fn take_released(&self, claim: Claim, attempt: Uuid, limit: usize) -> Result<Vec<Released>> {
+        self.take_entries(claim, attempt, limit).await
     }
 
-    async fn refuse_released(&self, _: Shard, refused: &[(i64, String)]) -> Result<()> {
-        self.hold_again(refused).await
+    async fn refuse_released(&self, claim: Claim, refused: &[(i64, String)]) -> Result<()> {
+        self.hold_again(claim, refused).await
     }
 }
 
