@@ -109,9 +109,10 @@ impl<S: Source> ShardRelay<S> {
             Some(position) => position,
             None => self.first_position(producer.as_mut()).await?,
         };
+        // Before anything but the epoch is written: the position may belong to another database.
+        let reader = self.source.reader(self.shard, &position.source).await?;
         self.source.mark_started(self.shard).await?;
         self.source.settle_quarantine(claim, position.attempt).await?;
-        let reader = self.source.reader(self.shard, &position.source).await?;
         let (held, _) = self.source.held_keys(self.shard).await?;
         let mut ahead = ReadAhead::spawn(reader, self.source.hint(), &self.config);
         self.known = Some(position.count);

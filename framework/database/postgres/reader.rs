@@ -19,7 +19,7 @@ use super::{
     in_schema,
     position::{Chunks, Place},
     snapshot::Snapshot,
-    source::Published,
+    source::{Published, PublishedRows},
 };
 use crate::{
     database::{Batch, OutboxRow, Reader, Shard},
@@ -179,7 +179,7 @@ impl PostgresReader {
         }
         rows.sort_unstable_by_key(|row| row.seq);
         self.place.read = now;
-        let published = Published::Rows(rows.iter().map(|row| row.seq).collect());
+        let published = PublishedRows::These(rows.iter().map(|row| row.seq).collect());
         self.batch(rows, published).map(Some)
     }
 
@@ -205,14 +205,15 @@ impl PostgresReader {
         let Some((first, last)) = bounds else {
             return Ok(None);
         };
-        let published = Published::Range { first, last, snapshot: until_text, shard: self.shard };
+        let published = PublishedRows::Range { first, last, snapshot: until_text, shard: self.shard };
         self.batch(rows, published).map(Some)
     }
 
-    fn batch(&mut self, rows: Vec<OutboxRow>, published: Published) -> Result<Batch<Published>> {
+    fn batch(&mut self, rows: Vec<OutboxRow>, published: PublishedRows) -> Result<Batch<Published>> {
         let bytes: usize = rows.iter().map(size).sum();
         let fitting = (MAX_BYTES / (bytes / rows.len()).max(1)).max(1);
         self.rows = self.rows.saturating_mul(4).min(fitting);
+        let published = Published { identity: self.identity.clone(), rows: published };
         Ok(Batch { rows, position: self.place.encode()?, published })
     }
 }

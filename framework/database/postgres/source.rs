@@ -24,20 +24,21 @@ use crate::{
 /// Rows deleted in one statement, so that no lock and no WAL burst is felt by writers.
 const SWEEP_STEP: i64 = 5_000;
 
-/// How to delete a published batch.
+/// How to delete a published batch, and where: another database uses the same numbers for other rows.
 #[derive(Debug)]
-pub enum Published {
-    /// These rows.
-    Rows(Vec<i64>),
-    /// What the snapshot sees between two places: all of it is published by then.
+pub struct Published {
+    pub(super) identity: Identity,
+    pub(super) rows: PublishedRows,
+}
+
+#[derive(Debug)]
+pub(super) enum PublishedRows {
+    These(Vec<i64>),
+    /// What the snapshot sees from the first `seq` to the last: all of it is published by then.
     Range {
-        /// The first `seq`.
         first: i64,
-        /// The last `seq`.
         last: i64,
-        /// The snapshot.
         snapshot: String,
-        /// Whose rows.
         shard: Shard,
     },
 }
@@ -121,26 +122,34 @@ impl Source for Postgres {
             identity.require(expected)?;
             require_history(&mut connection, &place).await?;
         }
-        self.sweep(&mut connection, shard, &place).await?;
+        self.sweep(&mut connection, shard, &place, &identity).await?;
         PostgresReader::open(connection, &self.0.schema, shard, place, identity).await
     }
 
     async fn clean(&self, published: Published) -> Result<u64> {
-        let done = match published {
-            Published::Rows(rows) => {
-                let delete = self.sql("DELETE FROM tidelock.outbox WHERE seq = ANY ($1)");
-                sqlx::query(delete).bind(rows).execute(self.control()).await
+        let Published { identity, rows } = published;
+        let mut connection = self.control().acquire().await.map_err(failed("delete published rows"))?;
+        let here = identity.condition();
+        let done = match rows {
+            PublishedRows::These(rows) => {
+                let delete =
+                    self.sql(&format!("DELETE FROM tidelock.outbox WHERE seq = ANY ($1) AND {here}"));
+                sqlx::query(delete).bind(rows).execute(&mut *connection).await
             }
-            Published::Range { first, last, snapshot, shard } => {
+            PublishedRows::Range { first, last, snapshot, shard } => {
                 let delete = self.sql(&format!(
                     "DELETE FROM tidelock.outbox WHERE seq BETWEEN $1 AND $2 \
-                     AND pg_visible_in_snapshot(xid, (SELECT $3::text::pg_snapshot)){}",
+                     AND pg_visible_in_snapshot(xid, (SELECT $3::text::pg_snapshot)) AND {here}{}",
                     shard_filter(shard)
                 ));
-                sqlx::query(delete).bind(first).bind(last).bind(snapshot).execute(self.control()).await
+                sqlx::query(delete).bind(first).bind(last).bind(snapshot).execute(&mut *connection).await
             }
         };
-        Ok(done.map_err(failed("delete published rows"))?.rows_affected())
+        let deleted = done.map_err(failed("delete published rows"))?.rows_affected();
+        if deleted == 0 {
+            Identity::read(&mut connection).await?.require(&identity)?;
+        }
+        Ok(deleted)
     }
 
     async fn settle_quarantine(&self, claim: Claim, attempt: Option<Uuid>) -> Result<u64> {
@@ -166,8 +175,14 @@ impl Source for Postgres {
 
 impl Postgres {
     /// Deletes what the position has passed, in steps.
-    async fn sweep(&self, connection: &mut PgConnection, shard: Shard, place: &Place) -> Result<()> {
-        let filter = shard_filter(shard);
+    async fn sweep(
+        &self,
+        connection: &mut PgConnection,
+        shard: Shard,
+        place: &Place,
+        identity: &Identity,
+    ) -> Result<()> {
+        let filter = format!("{} AND {}", shard_filter(shard), identity.condition());
         let passed = self.sql(&format!(
             "DELETE FROM tidelock.outbox WHERE seq = ANY (ARRAY(SELECT seq FROM tidelock.outbox \
              WHERE xid < (SELECT pg_snapshot_xmax($1::text::pg_snapshot)) \
