@@ -66,8 +66,9 @@ impl<S: Source> Relay<S> {
 
     /// Checks database and topic, joins the group. Nothing is published before this.
     async fn join(&self) -> Result<(Arc<dyn Consumer>, ConsumerEvents)> {
-        self.source.check().await?;
-        self.source.fix_shards(self.config.shards).await?;
+        let limit = self.config.database_timeout;
+        within(limit, self.source.check()).await?;
+        within(limit, self.source.fix_shards(self.config.shards)).await?;
         let topic = self.config.progress_topic();
         let partitions = Some(self.config.shards as i32);
         self.log.topic(&TopicSpec { name: topic.clone(), partitions, cleanup: Cleanup::Compact }).await?;
@@ -145,6 +146,16 @@ impl<S: Source> Relay<S> {
         };
         Running { task: tokio::spawn(shard.run()), stop }
     }
+}
+
+/// A step of the database.
+async fn within<T>(limit: Duration, step: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(limit, step).await.unwrap_or_else(|_| {
+        Err(Error::new(
+            Kind::Unavailable,
+            format!("the database did not answer within relay database_timeout = {limit:?}"),
+        ))
+    })
 }
 
 async fn end(running: impl Iterator<Item = Running>) {

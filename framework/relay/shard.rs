@@ -1,6 +1,10 @@
 //! One shard: recover, then publish batch after batch.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -13,9 +17,10 @@ use super::{
     publish::{Publication, publish},
     read_ahead::{Planned, ReadAhead},
     sorting::Sorting,
+    within,
 };
 use crate::{
-    database::{Claim, Shard, Source},
+    database::{Claim, HeldKey, Shard, Source},
     error::{Error, Kind, Result},
     failpoint::{Point, hit},
     health::{Health, State},
@@ -99,21 +104,26 @@ impl<S: Source> ShardRelay<S> {
         self.health.remove(&name);
     }
 
+    /// A step of the database.
+    async fn ask<T>(&self, step: impl Future<Output = Result<T>>) -> Result<T> {
+        within(self.config.database_timeout, step).await
+    }
+
     /// The four steps of every start and recovery, then batches. Ends with the reason to rotate, or an error.
     async fn session(&mut self) -> Result<Rotation> {
         let id = self.config.transactional_id(self.shard.index);
         // Before the producer: else the order of claims would not be the order in which producers fence each other.
-        let claim = self.source.claim(self.shard).await?;
+        let claim = self.ask(self.source.claim(self.shard)).await?;
         let mut producer = self.log.producer(&id).await?;
         let position = match self.durable_position().await? {
             Some(position) => position,
             None => self.first_position(producer.as_mut()).await?,
         };
         // Before anything but the epoch is written: the position may belong to another database.
-        let reader = self.source.reader(self.shard, &position.source).await?;
-        self.source.mark_started(self.shard).await?;
-        self.source.settle_quarantine(claim, position.attempt).await?;
-        let (held, _) = self.source.held_keys(self.shard).await?;
+        let reader = self.ask(self.source.reader(self.shard, &position.source)).await?;
+        self.ask(self.source.mark_started(self.shard)).await?;
+        self.ask(self.source.settle_quarantine(claim, position.attempt)).await?;
+        let (held, _) = self.ask(self.source.held_keys(self.shard)).await?;
         let mut ahead = ReadAhead::spawn(reader, self.source.hint(), &self.config);
         self.known = Some(position.count);
         self.health.set(&self.name(), State::Ready);
@@ -128,7 +138,7 @@ impl<S: Source> ShardRelay<S> {
             release_due: Instant::now(),
             shard: self,
         };
-        let cleaner = Cleaner::spawn(session.shard.source.clone());
+        let cleaner = Cleaner::spawn(session.shard.source.clone(), session.shard.config.database_timeout);
         loop {
             if let Some(rotation) = session.producer.must_rotate() {
                 return Ok(rotation);
@@ -177,7 +187,7 @@ impl<S: Source> ShardRelay<S> {
     /// The very first start: the position before the first row, in a transaction of its own.
     async fn first_position(&self, producer: &mut dyn Producer) -> Result<Position> {
         let topic = self.config.progress_topic();
-        if self.source.started(self.shard).await? {
+        if self.ask(self.source.started(self.shard)).await? {
             return Err(lost_progress(
                 &topic,
                 self.shard,
@@ -220,7 +230,8 @@ impl<S: Source> Session<'_, S> {
         let sorted = self.sorting.sort(batch.rows, &self.shard.refused, &self.envelope)?;
         let attempt = (!sorted.held.is_empty()).then(uuid::Uuid::now_v7);
         if let Some(attempt) = attempt {
-            self.shard.source.propose(self.claim, attempt, &sorted.held).await?;
+            let shard = &self.shard;
+            shard.ask(shard.source.propose(self.claim, attempt, &sorted.held)).await?;
         }
         let position = self.position.next(batch.position, attempt);
         let durable = async {
@@ -259,15 +270,15 @@ impl<S: Source> Session<'_, S> {
 
     /// Publishes quarantined messages whose release was asked for, before anything later of their keys.
     async fn release(&mut self) -> Result<()> {
-        let shard = self.shard.shard;
-        let (held, requested) = self.shard.source.held_keys(shard).await?;
+        let (held, requested) = self.held_keys().await?;
         self.sorting = Sorting::new(held);
         if !requested {
             return Ok(());
         }
         let attempt = uuid::Uuid::now_v7();
-        let released =
-            self.shard.source.take_released(self.claim, attempt, self.shard.config.max_rows).await?;
+        let shard = &self.shard;
+        let take = shard.source.take_released(self.claim, attempt, shard.config.max_rows);
+        let released = shard.ask(take).await?;
         if released.is_empty() {
             return Ok(());
         }
@@ -284,7 +295,8 @@ impl<S: Source> Session<'_, S> {
                 .iter()
                 .filter_map(|refusal| Some((released.get(refusal.index)?.entry, refusal.reason.clone())))
                 .collect();
-            self.shard.source.refuse_released(self.claim, &refused).await?;
+            let shard = &self.shard;
+            shard.ask(shard.source.refuse_released(self.claim, &refused)).await?;
             return Err(Error::new(
                 Kind::Refused,
                 format!("{} released messages were refused again", refused.len()),
@@ -293,14 +305,18 @@ impl<S: Source> Session<'_, S> {
         self.advance(position, count);
         self.settle(Some(attempt), released.len()).await?;
         info!(relay = self.shard.name(), count, "released from the quarantine");
-        let (held, _) = self.shard.source.held_keys(shard).await?;
+        let (held, _) = self.held_keys().await?;
         self.sorting = Sorting::new(held);
         Ok(())
     }
 
+    async fn held_keys(&mut self) -> Result<(HashSet<HeldKey>, bool)> {
+        self.shard.ask(self.shard.source.held_keys(self.claim.shard)).await
+    }
+
     /// After a commit: all of the attempt's entries must still be there.
     async fn settle(&mut self, attempt: Option<uuid::Uuid>, expected: usize) -> Result<()> {
-        let settled = self.shard.source.settle_quarantine(self.claim, attempt).await?;
+        let settled = self.shard.ask(self.shard.source.settle_quarantine(self.claim, attempt)).await?;
         if settled == expected as u64 {
             return Ok(());
         }
@@ -329,11 +345,11 @@ struct Cleaner<P> {
 }
 
 impl<P: Send + 'static> Cleaner<P> {
-    fn spawn<S: Source<Published = P>>(source: S) -> Self {
+    fn spawn<S: Source<Published = P>>(source: S, limit: Duration) -> Self {
         let (published, mut receiver) = tokio::sync::mpsc::channel(4);
         let task = tokio::spawn(async move {
             while let Some(published) = receiver.recv().await {
-                if let Err(failure) = source.clean(published).await {
+                if let Err(failure) = within(limit, source.clean(published)).await {
                     debug!(error = %failure, "published rows could not be deleted, the next session sweeps them");
                     return;
                 }

@@ -14,6 +14,7 @@ use tidelock_lab::Lab;
 
 use crate::witness::{self, Found};
 
+mod faults;
 mod foreign;
 mod kafka_only;
 mod outcomes;
