@@ -263,7 +263,9 @@ pub trait Source: Clone + Send + Sync + 'static {
     /// Keys of this shard with confirmed entries, and whether somebody asked for any entry's release.
     async fn held_keys(&self, shard: Shard) -> Result<(HashSet<HeldKey>, bool)>;
 
-    /// The entries to publish again, oldest first, whole keys only; marks them as being released under `attempt`.
+    /// The oldest entries to publish again, in order: at most `limit`, fewer if they are large, and what stands behind an
+    /// asked one of the same key with it; marks them as being released under `attempt`. The rest of their keys stays
+    /// held and asked for.
     async fn take_released(&self, claim: Claim, attempt: Uuid, limit: usize) -> Result<Vec<Released>>;
 
     /// Takes the release back: the log refused these entries again, for the reasons given.

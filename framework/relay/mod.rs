@@ -142,6 +142,7 @@ impl<S: Source> Relay<S> {
             health: self.health.clone(),
             stop: stop.clone(),
             known: None,
+            release_failed: false,
             refused: HashMap::new(),
         };
         Running { task: tokio::spawn(shard.run()), stop }

@@ -44,6 +44,8 @@ pub(crate) struct ShardRelay<S: Source> {
     pub(crate) stop: CancellationToken,
     /// The last position this process knows of; the log may never show an older one.
     pub(crate) known: Option<u64>,
+    /// Then the next session does not begin with a release: it would hold back everything else for as long as it fails.
+    pub(crate) release_failed: bool,
     /// Rows that the log refused, until their quarantine is confirmed.
     pub(crate) refused: HashMap<MessageId, String>,
 }
@@ -135,7 +137,7 @@ impl<S: Source> ShardRelay<S> {
             topics: KnownTopics::new(self.log.clone()),
             envelope: Envelope::new(self.config.source()),
             sorting: Sorting::new(held),
-            release_due: Instant::now(),
+            release_due: Instant::now() + if self.release_failed { RELEASE_INTERVAL } else { Duration::ZERO },
             shard: self,
         };
         let cleaner = Cleaner::spawn(session.shard.source.clone(), session.shard.config.database_timeout);
@@ -145,7 +147,9 @@ impl<S: Source> ShardRelay<S> {
             }
             if session.release_due <= Instant::now() {
                 session.release_due = Instant::now() + RELEASE_INTERVAL;
+                session.shard.release_failed = true;
                 session.release().await?;
+                session.shard.release_failed = false;
                 continue;
             }
             let planned = tokio::select! {

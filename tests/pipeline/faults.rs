@@ -30,6 +30,7 @@ enum Step {
     Durable,
     Clean,
     Held,
+    Take,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -134,6 +135,7 @@ impl Source for Faulty {
     }
 
     async fn take_released(&self, claim: Claim, attempt: Uuid, limit: usize) -> Result<Vec<Released>> {
+        self.at(Step::Take).await;
         self.postgres.take_released(claim, attempt, limit).await
     }
 

@@ -6,7 +6,11 @@ use bytes::Bytes;
 use sqlx::{PgConnection, Row, Transaction, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{Postgres, fault::failed, reader::shard_filter};
+use super::{
+    Postgres,
+    fault::failed,
+    reader::{MAX_BYTES, shard_filter},
+};
 use crate::{
     database::{Claim, FenceKey, HeldKey, Quarantined, Released, Shard},
     error::{Error, Kind, Result},
@@ -192,7 +196,7 @@ impl Postgres {
         Ok((holding.filter_map(held_key).collect(), asked))
     }
 
-    /// Keys are never torn: an entry behind an asked one of the same key goes along.
+    /// What stands behind an asked entry of the same key is asked for too, so that a part can be taken.
     pub(super) async fn take_entries(
         &self,
         claim: Claim,
@@ -201,20 +205,29 @@ impl Postgres {
     ) -> Result<Vec<Released>> {
         let what = "release from the quarantine";
         let mut transaction = self.begin_under(claim, what).await?;
-        let take = self.sql(&format!(
-            "WITH asked AS (SELECT DISTINCT topic, key FROM (SELECT topic, key FROM tidelock.quarantine \
-               WHERE state = 'held' AND release_asked AND key IS NOT NULL{filter} ORDER BY entry LIMIT $2) a), \
-             alone AS (SELECT entry FROM tidelock.quarantine \
-               WHERE state = 'held' AND release_asked AND key IS NULL{filter} ORDER BY entry LIMIT $2), \
-             taken AS (UPDATE tidelock.quarantine q SET state = 'releasing', attempt = $1 \
-               WHERE state = 'held'{filter} AND ((topic, key) IN (SELECT topic, key FROM asked) \
-               OR entry IN (SELECT entry FROM alone)) \
-               RETURNING entry, message_id, topic, key, record, reason) \
-             SELECT * FROM taken ORDER BY entry",
-            filter = shard_filter(claim.shard)
+        let filter = shard_filter(claim.shard);
+        let ask = self.sql(&format!(
+            "UPDATE tidelock.quarantine SET release_asked = true WHERE state = 'held' AND NOT release_asked{filter} \
+             AND (topic, key) IN (SELECT topic, key FROM tidelock.quarantine \
+               WHERE state = 'held' AND release_asked AND key IS NOT NULL{filter})"
         ));
-        let rows = sqlx::query(take).bind(attempt).bind(limit as i64).fetch_all(&mut *transaction).await;
-        let rows = rows.map_err(failed(what))?;
+        sqlx::query(ask).execute(&mut *transaction).await.map_err(failed(what))?;
+        let take = self.sql(&format!(
+            "WITH part AS (SELECT entry, row_number() OVER upto AS place, sum(octet_length(record)) OVER upto AS bytes \
+               FROM tidelock.quarantine WHERE state = 'held' AND release_asked{filter} \
+               WINDOW upto AS (ORDER BY entry) ORDER BY entry LIMIT $2), \
+             taken AS (UPDATE tidelock.quarantine q SET state = 'releasing', attempt = $1 FROM part \
+               WHERE q.entry = part.entry AND (part.place = 1 OR part.bytes <= $3) \
+               RETURNING q.entry, q.message_id, q.topic, q.key, q.record, q.reason) \
+             SELECT * FROM taken ORDER BY entry"
+        ));
+        let rows = sqlx::query(take)
+            .bind(attempt)
+            .bind(limit as i64)
+            .bind(MAX_BYTES as i64)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(failed(what))?;
         transaction.commit().await.map_err(failed(what))?;
         Ok(rows
             .iter()

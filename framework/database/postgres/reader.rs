@@ -31,7 +31,7 @@ use crate::{
 /// Rows of the first batch, before their size is known; each batch may have four times as many as the last one.
 const FIRST_ROWS: usize = 64;
 /// Bytes after which a batch is cut, whatever its rows.
-const MAX_BYTES: usize = 16 << 20;
+pub(super) const MAX_BYTES: usize = 16 << 20;
 /// How long the server may take to flush by itself before it is forced to.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(2);
 /// PostgreSQL counts time from 2000-01-01.
