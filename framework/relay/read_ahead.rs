@@ -44,7 +44,7 @@ impl<P: Send + 'static> ReadAhead<P> {
         self.planned
             .recv()
             .await
-            .unwrap_or_else(|| Err(Error::new(Kind::Stopped, "the reader of the outbox ended")))
+            .unwrap_or_else(|| Err(Error::new(Kind::Unavailable, "the reader of the outbox ended")))
     }
 }
 

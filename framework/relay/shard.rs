@@ -2,10 +2,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, error, info};
@@ -75,7 +77,9 @@ impl<S: Source> ShardRelay<S> {
         self.health.set(&name, State::Starting);
         while !self.stop.is_cancelled() {
             let before = self.known;
-            let failure = match self.session().await {
+            let outcome = AssertUnwindSafe(self.session()).catch_unwind().await;
+            let panicked = |_| Err(Error::new(Kind::Unavailable, format!("{name} panicked")));
+            let failure = match outcome.unwrap_or_else(panicked) {
                 Ok(rotation) => {
                     metrics::counter!(telemetry::ROTATIONS, "component" => "relay", "reason" => rotation.as_str())
                         .increment(1);
@@ -86,13 +90,13 @@ impl<S: Source> ShardRelay<S> {
                 Err(failure) => failure,
             };
             match action(failure.kind()) {
-                Action::End => break,
+                Action::End if self.stop.is_cancelled() => break,
                 Action::Stop => {
                     error!(relay = name, error = %failure, advice = advice(failure.kind()), "the relay stopped");
                     self.health.set(&name, State::Failed(failure.to_string()));
                     self.stop.cancelled().await;
                 }
-                Action::Recover => {
+                Action::Recover | Action::End => {
                     failures = if self.known == before { failures + 1 } else { 1 };
                     info!(relay = name, error = %failure, failures, advice = advice(failure.kind()), "recovering");
                     self.health.set(&name, State::Recovering(failure.to_string()));

@@ -11,16 +11,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tidelock::{
     database::{Batch, Claim, HeldKey, Quarantined, Reader, Released, Shard, Source, postgres::Postgres},
-    error::Result,
+    error::{Error, Kind, Result},
     health::Health,
+    message::MessageId,
     outbox::Outgoing,
     relay::{Relay, RelayConfig},
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Stage;
+use super::{Stage, eventually};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -37,6 +38,7 @@ enum Step {
 enum Fault {
     Silence,
     Panic,
+    Stopped,
 }
 
 /// PostgreSQL, with faults that occur once each, in order.
@@ -47,11 +49,13 @@ struct Faulty {
 }
 
 impl Faulty {
-    async fn at(&self, step: Step) {
+    async fn at(&self, step: Step) -> Result<()> {
         let fault = self.faults.lock().unwrap().pop_front_if(|(at, _)| *at == step);
         match fault {
-            None => {}
+            None => Ok(()),
             Some((_, Fault::Silence)) => pending().await,
+            // An error that only somebody who was asked to stop should see.
+            Some((_, Fault::Stopped)) => Err(Error::new(Kind::Stopped, "on purpose")),
             Some((_, Fault::Panic)) => panic!("on purpose"),
         }
     }
@@ -67,12 +71,12 @@ impl Reader for FaultyReader {
     type Published = <Postgres as Source>::Published;
 
     async fn read(&mut self, rows: usize) -> Result<Option<Batch<Self::Published>>> {
-        self.faulty.at(Step::Read).await;
+        self.faulty.at(Step::Read).await?;
         self.reader.read(rows).await
     }
 
     async fn durable(&mut self) -> Result<()> {
-        self.faulty.at(Step::Durable).await;
+        self.faulty.at(Step::Durable).await?;
         self.reader.durable().await
     }
 }
@@ -103,7 +107,7 @@ impl Source for Faulty {
     }
 
     async fn claim(&self, shard: Shard) -> Result<Claim> {
-        self.at(Step::Claim).await;
+        self.at(Step::Claim).await?;
         self.postgres.claim(shard).await
     }
 
@@ -112,12 +116,12 @@ impl Source for Faulty {
     }
 
     async fn reader(&self, shard: Shard, position: &[u8]) -> Result<FaultyReader> {
-        self.at(Step::Open).await;
+        self.at(Step::Open).await?;
         Ok(FaultyReader { faulty: self.clone(), reader: self.postgres.reader(shard, position).await? })
     }
 
     async fn clean(&self, published: Self::Published) -> Result<u64> {
-        self.at(Step::Clean).await;
+        self.at(Step::Clean).await?;
         self.postgres.clean(published).await
     }
 
@@ -130,12 +134,12 @@ impl Source for Faulty {
     }
 
     async fn held_keys(&self, shard: Shard) -> Result<(HashSet<HeldKey>, bool)> {
-        self.at(Step::Held).await;
+        self.at(Step::Held).await?;
         self.postgres.held_keys(shard).await
     }
 
     async fn take_released(&self, claim: Claim, attempt: Uuid, limit: usize) -> Result<Vec<Released>> {
-        self.at(Step::Take).await;
+        self.at(Step::Take).await?;
         self.postgres.take_released(claim, attempt, limit).await
     }
 
@@ -144,49 +148,103 @@ impl Source for Faulty {
     }
 }
 
-/// With a relay running, each fault in turn; a message enqueued behind it is published once, and deleted.
-async fn survives(name: &str, faults: &[(Step, Fault)]) {
-    let stage = Stage::new(name).await;
-    let source = Faulty { postgres: stage.postgres.clone(), faults: Arc::default() };
-    let config =
-        RelayConfig { database_timeout: Duration::from_secs(2), ..RelayConfig::new(stage.name.clone()) };
-    let relay = Relay::new(Arc::new(stage.kafka()), source.clone(), config, None, Health::default()).unwrap();
-    let stop = CancellationToken::new();
-    let stopped = stop.clone();
-    let running = tokio::spawn(async move { relay.run(stopped).await });
-    let topic = format!("{}.events", stage.name);
-    let mut expected = 0;
-    let mut publish_one = async || {
-        expected += 1;
-        let mut transaction = stage.postgres.outbox().begin().await.unwrap();
-        transaction.enqueue_message(Outgoing::raw(topic.clone(), "k", Some(expected.to_string().into())));
-        transaction.commit().await.unwrap();
-        assert_eq!(stage.committed_at_least(&topic, expected).await.len(), expected);
-    };
-    publish_one().await;
-    for fault in faults {
-        println!("{fault:?}");
-        // Claim and Open come in the next session: the fault behind one that ends this one.
-        let before = matches!(fault.0, Step::Claim | Step::Open).then_some((Step::Read, fault.1));
-        source.faults.lock().unwrap().extend(before.into_iter().chain([*fault]));
-        publish_one().await;
-        super::eventually("the fault occurred", async || source.faults.lock().unwrap().is_empty()).await;
+const STEPS: [Step; 6] = [Step::Read, Step::Durable, Step::Clean, Step::Held, Step::Claim, Step::Open];
+
+/// A relay over faults to come, and a topic to publish to.
+struct Running {
+    stage: Stage,
+    source: Faulty,
+    topic: String,
+    published: usize,
+    stop: CancellationToken,
+    task: JoinHandle<Result<()>>,
+}
+
+impl Running {
+    async fn start(name: &str, prepare: impl AsyncFnOnce(&Stage)) -> Self {
+        let stage = Stage::new(name).await;
+        prepare(&stage).await;
+        let source = Faulty { postgres: stage.postgres.clone(), faults: Arc::default() };
+        let config =
+            RelayConfig { database_timeout: Duration::from_secs(2), ..RelayConfig::new(stage.name.clone()) };
+        let relay = Relay::new(Arc::new(stage.kafka()), source.clone(), config, None, Health::default());
+        let (relay, stop) = (relay.unwrap(), CancellationToken::new());
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move { relay.run(stopped).await });
+        let topic = format!("{}.events", stage.name);
+        Self { stage, source, topic, published: 0, stop, task }
     }
-    publish_one().await;
-    super::eventually("the outbox is empty", async || {
-        stage.count("SELECT count(*) FROM tidelock.outbox").await == 0
-    })
-    .await;
-    stop.cancel();
-    running.await.unwrap().unwrap();
+
+    fn fault(&self, faults: impl IntoIterator<Item = (Step, Fault)>) {
+        self.source.faults.lock().unwrap().extend(faults);
+    }
+
+    async fn publish_one(&mut self) {
+        self.published += 1;
+        let payload = Some(self.published.to_string().into());
+        let mut transaction = self.stage.postgres.outbox().begin().await.unwrap();
+        transaction.enqueue_message(Outgoing::raw(self.topic.clone(), "k", payload));
+        transaction.commit().await.unwrap();
+        let found = self.stage.committed_at_least(&self.topic, self.published).await;
+        assert_eq!(found.len(), self.published);
+    }
+
+    async fn end(self) {
+        eventually("the outbox is empty", async || {
+            self.stage.count("SELECT count(*) FROM tidelock.outbox").await == 0
+        })
+        .await;
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
+
+/// With a relay at work, the fault at each step in turn; a message that is enqueued then is published once and deleted.
+async fn survives(name: &str, fault: Fault) {
+    let mut running = Running::start(name, async |_| {}).await;
+    running.publish_one().await;
+    for step in STEPS {
+        println!("{fault:?} at {step:?}");
+        // Claim and Open come in the next session: behind a fault that ends this one.
+        let before = matches!(step, Step::Claim | Step::Open).then_some((Step::Read, Fault::Stopped));
+        running.fault(before.into_iter().chain([(step, fault)]));
+        running.publish_one().await;
+        eventually("the fault occurred", async || running.source.faults.lock().unwrap().is_empty()).await;
+    }
+    running.publish_one().await;
+    running.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_silent_is_asked_again_by_a_new_session() {
-    survives(
-        "silent",
-        &[Step::Read, Step::Durable, Step::Clean, Step::Held, Step::Claim, Step::Open]
-            .map(|step| (step, Fault::Silence)),
-    )
-    .await;
+    survives("silent", Fault::Silence).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_is_followed_by_a_new_session() {
+    survives("panics", Fault::Panic).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_always_fails_does_not_hold_back_the_rest() {
+    let asked = async |stage: &Stage| {
+        let shard = Shard { index: 0, count: 1 };
+        let (claim, attempt) = (stage.postgres.claim(shard).await.unwrap(), Uuid::new_v4());
+        let held = Quarantined {
+            id: MessageId::new(),
+            topic: "t".into(),
+            key: Some("held".into()),
+            record: Bytes::new(),
+            reason: "too large".to_owned(),
+        };
+        stage.postgres.propose(claim, attempt, std::slice::from_ref(&held)).await.unwrap();
+        stage.postgres.settle_quarantine(claim, Some(attempt)).await.unwrap();
+        stage.postgres.release(held.id).await.unwrap();
+    };
+    let mut running = Running::start("release_fails", asked).await;
+    running.fault([(Step::Take, Fault::Panic); 1_000]);
+    for _ in 0..3 {
+        running.publish_one().await;
+    }
+    running.end().await;
 }
