@@ -9,7 +9,7 @@ use tidelock::{
 };
 use uuid::Uuid;
 
-use super::{ALL, Shop, eventually};
+use super::{ALL, Shop, WAIT, eventually};
 
 pub(super) fn refused(key: Option<&'static str>, reason: &str) -> Quarantined {
     Quarantined {
@@ -214,6 +214,18 @@ async fn a_write_that_is_under_way_ends_before_the_next_claim() {
     claiming.commit().await.unwrap();
     assert_eq!(settling.await.unwrap().unwrap_err().kind(), Kind::Fenced);
     assert!(shop.entries().await.is_empty(), "proposed still");
+}
+
+#[tokio::test]
+async fn a_lock_that_is_held_for_long_is_an_error() {
+    let shop = Shop::new().await;
+    shop.claim(ALL).await;
+    let mut held = shop.pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM tidelock.relay_shard FOR UPDATE").execute(&mut *held).await.unwrap();
+    let claimed = tokio::time::timeout(WAIT, shop.postgres.claim(ALL)).await;
+    assert_eq!(claimed.expect("no endless wait").unwrap_err().kind(), Kind::Unavailable);
+    held.rollback().await.unwrap();
+    shop.claim(ALL).await;
 }
 
 #[tokio::test]
