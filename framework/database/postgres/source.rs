@@ -122,6 +122,7 @@ impl Source for Postgres {
             identity.require(expected)?;
             require_history(&mut connection, &place).await?;
         }
+        self.refuse_foreign_rows(&mut connection).await?;
         self.sweep(&mut connection, shard, &place, &identity).await?;
         PostgresReader::open(connection, &self.0.schema, shard, place, identity).await
     }
@@ -174,6 +175,27 @@ impl Source for Postgres {
 }
 
 impl Postgres {
+    /// Rows that were loaded from another server carry its transaction ids: they would stay invisible until this one gets
+    /// there.
+    async fn refuse_foreign_rows(&self, connection: &mut PgConnection) -> Result<()> {
+        let foreign = self.sql(
+            "SELECT xid::text, pg_snapshot_xmax(pg_current_snapshot())::text FROM tidelock.outbox \
+             WHERE xid >= (SELECT pg_snapshot_xmax(pg_current_snapshot())) ORDER BY xid LIMIT 1",
+        );
+        let row = sqlx::query(foreign).fetch_optional(connection).await;
+        match row.map_err(failed("read the outbox"))? {
+            None => Ok(()),
+            Some(row) => Err(Error::new(
+                Kind::Identity,
+                format!(
+                    "a row of the outbox has transaction id {}, the server is at {}: it was loaded from another server",
+                    row.get::<String, _>(0),
+                    row.get::<String, _>(1)
+                ),
+            )),
+        }
+    }
+
     /// Deletes what the position has passed, in steps.
     async fn sweep(
         &self,
