@@ -38,9 +38,10 @@ const FLUSH_PATIENCE: Duration = Duration::from_millis(2);
 const EPOCH_2000_US: i64 = 946_684_800_000_000;
 
 const TICK: &str = "SELECT pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint, \
-    pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn(), substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)";
-const FLUSHED: &str = "SELECT pg_current_wal_flush_lsn() - '0/0'::pg_lsn >= $1::bigint";
-const BARRIER: &str = "SELECT pg_logical_emit_message(true, 'tidelock', '')";
+    pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn(), substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8), \
+    pg_backend_pid()";
+const FLUSHED: &str = "SELECT pg_backend_pid(), pg_current_wal_flush_lsn() - '0/0'::pg_lsn >= $1::bigint";
+const BARRIER: &str = "SELECT pg_backend_pid(), pg_logical_emit_message(true, 'tidelock', '')::text";
 
 /// The statements, with schema and shard filled in. The sub-selects are evaluated once, where the bare expression
 /// would be parsed once per row.
@@ -92,8 +93,9 @@ pub struct PostgresReader {
     shard: Shard,
     /// Where it stands once everything it handed out is published.
     place: Place,
-    /// The end of the WAL at the last snapshot, until it is known to be flushed.
-    unflushed: Option<i64>,
+    /// The end of the WAL at the last snapshot, until it is known to be flushed, and the backend that took both. A crash
+    /// of the server ends every backend; a pooler goes on with another, and the same numbers mean other WAL.
+    unflushed: Option<(i64, i32)>,
     /// A synchronous standby must confirm too: asking for the local flush is not enough.
     standby: bool,
     rows: usize,
@@ -164,7 +166,7 @@ impl PostgresReader {
             }
             return Ok(None);
         }
-        self.unflushed = Some(wal);
+        self.unflushed = Some((wal, row.get(4)));
         self.place.wal = wal as u64;
         if cut || rows.len() > limit {
             let first = sqlx::query(AssertSqlSafe(self.statements.first.clone()))
@@ -234,7 +236,7 @@ impl Reader for PostgresReader {
     }
 
     async fn durable(&mut self) -> Result<()> {
-        let Some(wal) = self.unflushed else { return Ok(()) };
+        let Some((wal, backend)) = self.unflushed else { return Ok(()) };
         if left_out(Variant::NoFlush) {
             self.unflushed = None;
             return Ok(());
@@ -244,7 +246,7 @@ impl Reader for PostgresReader {
         while !self.standby {
             let flushed =
                 sqlx::query(FLUSHED).bind(wal).fetch_one(&mut self.connection).await.map_err(failed(what))?;
-            if flushed.get(0) {
+            if flushed.get::<i32, _>(0) == backend && flushed.get(1) {
                 self.unflushed = None;
                 return Ok(());
             }
@@ -253,7 +255,17 @@ impl Reader for PostgresReader {
             }
             tokio::time::sleep(Duration::from_micros(500)).await;
         }
-        sqlx::query(BARRIER).execute(&mut self.connection).await.map_err(failed(what))?;
+        let barrier = sqlx::query(BARRIER).fetch_one(&mut self.connection).await.map_err(failed(what))?;
+        let answered: i32 = barrier.get(0);
+        if answered != backend {
+            return Err(Error::new(
+                Kind::Unavailable,
+                format!(
+                    "{what}: backend {backend} was asked, backend {answered} answered: a pooler exchanged the \
+                     connection, perhaps for a crash of the server"
+                ),
+            ));
+        }
         self.unflushed = None;
         Ok(())
     }
