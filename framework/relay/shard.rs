@@ -202,7 +202,7 @@ impl<S: Source> ShardRelay<S> {
                 "the database says that the shard has published before",
             ));
         }
-        let position = Position::first(self.shard, self.source.origin().await?);
+        let position = Position::first(self.shard, self.ask(self.source.origin()).await?);
         let nothing = Publication { topic: &topic, records: Vec::new(), position: &position };
         publish(producer, nothing, async { Ok(()) }).await?.map_err(|_| {
             Error::new(

@@ -204,12 +204,14 @@ async fn survives(name: &str, fault: Fault) {
     let mut running = Running::start(name, async |_| {}).await;
     running.publish_one().await;
     for step in STEPS {
-        println!("{fault:?} at {step:?}");
         // Claim and Open come in the next session: behind a fault that ends this one.
         let before = matches!(step, Step::Claim | Step::Open).then_some((Step::Read, Fault::Stopped));
         running.fault(before.into_iter().chain([(step, fault)]));
         running.publish_one().await;
-        eventually("the fault occurred", async || running.source.faults.lock().unwrap().is_empty()).await;
+        eventually(&format!("{fault:?} at {step:?}"), async || {
+            running.source.faults.lock().unwrap().is_empty()
+        })
+        .await;
     }
     running.publish_one().await;
     running.end().await;
