@@ -166,11 +166,9 @@ impl<D: Enqueue> OutboxTransaction<D> {
     /// # Errors
     /// Of the database. As with every database, an error of the connection during COMMIT leaves open whether it was
     /// committed; either way all of it was, or nothing.
-    pub async fn commit(mut self) -> Result<()> {
-        let enqueues = !self.messages.is_empty();
-        self.database.insert(&mut self.transaction, &self.messages).await?;
-        self.database.commit_business(self.transaction, enqueues).await?;
-        if enqueues {
+    pub async fn commit(self) -> Result<()> {
+        self.database.commit_business(self.transaction, &self.messages).await?;
+        if !self.messages.is_empty() {
             self.database.enqueued();
         }
         Ok(())

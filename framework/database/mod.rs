@@ -88,6 +88,7 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Whether an open unit keeps every other writer of the database waiting. None is then left open while a log
     /// transaction is under way: a log that does not answer must not stop the database.
     const ONE_WRITER: bool = false;
+
     /// Refuses a database that may forget what it has committed, naming every finding at once.
     async fn check_durable(&self) -> Result<()>;
 
@@ -155,6 +156,15 @@ pub struct Shard {
     pub index: u32,
     /// How many there are.
     pub count: u32,
+}
+
+/// The right to write for a shard; a later one takes it away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// The shard.
+    pub shard: Shard,
+    /// Rises with every claim of the shard.
+    pub epoch: i64,
 }
 
 /// A row of the outbox.
@@ -241,7 +251,8 @@ pub struct Released {
     pub message: Quarantined,
 }
 
-/// A database that a relay can read from.
+/// A database that a relay can read from. The log's fence does not reach it: what writes to the quarantine does so under
+/// a [`Claim`], and is an error of kind `Fenced`, without effect, under any but the shard's newest.
 #[async_trait]
 pub trait Source: Clone + Send + Sync + 'static {
     /// Reads one shard in order.
@@ -265,6 +276,10 @@ pub trait Source: Clone + Send + Sync + 'static {
     /// Notes that the shard has written a position.
     async fn mark_started(&self, shard: Shard) -> Result<()>;
 
+    /// Raises the shard's epoch, before the log's fence is raised. Every write under an earlier claim has ended then, or
+    /// will have no effect.
+    async fn claim(&self, shard: Shard) -> Result<Claim>;
+
     /// The position before the first row.
     async fn origin(&self) -> Result<Bytes>;
 
@@ -276,20 +291,23 @@ pub trait Source: Clone + Send + Sync + 'static {
     async fn clean(&self, published: Self::Published) -> Result<u64>;
 
     /// After a position was read: entries proposed or being released under `attempt`, which the position names,
-    /// are settled (confirmed; deleted as released); those of any other attempt of this shard are taken back.
-    async fn settle_quarantine(&self, shard: Shard, attempt: Option<Uuid>) -> Result<()>;
+    /// are settled (confirmed; deleted as released); those of any other attempt of this shard are taken back. Answers how many
+    /// entries of `attempt` there were.
+    async fn settle_quarantine(&self, claim: Claim, attempt: Option<Uuid>) -> Result<u64>;
 
     /// Stores refused rows as proposed: they count only once a position names the attempt.
-    async fn propose(&self, shard: Shard, attempt: Uuid, refused: &[Quarantined]) -> Result<()>;
+    async fn propose(&self, claim: Claim, attempt: Uuid, refused: &[Quarantined]) -> Result<()>;
 
     /// Keys of this shard with confirmed entries, and whether somebody asked for any entry's release.
     async fn held_keys(&self, shard: Shard) -> Result<(HashSet<HeldKey>, bool)>;
 
-    /// The entries to publish again, oldest first, whole keys only; marks them as being released under `attempt`.
-    async fn take_released(&self, shard: Shard, attempt: Uuid, limit: usize) -> Result<Vec<Released>>;
+    /// The oldest entries to publish again, in order: at most `limit`, fewer if they are large, and what stands behind an
+    /// asked one of the same key with it; marks them as being released under `attempt`. The rest of their keys stays
+    /// held and asked for.
+    async fn take_released(&self, claim: Claim, attempt: Uuid, limit: usize) -> Result<Vec<Released>>;
 
     /// Takes the release back: the log refused these entries again, for the reasons given.
-    async fn refuse_released(&self, shard: Shard, refused: &[(i64, String)]) -> Result<()>;
+    async fn refuse_released(&self, claim: Claim, refused: &[(i64, String)]) -> Result<()>;
 }
 
 /// Reads one shard of an outbox in order. After any error it is dropped and opened anew from the durable position.
@@ -324,10 +342,10 @@ pub trait Enqueue: Clone + Send + Sync + 'static {
     /// Opens a transaction.
     async fn begin_business(&self) -> Result<Self::Transaction>;
 
-    /// Commits, and never reports as committed what a failed statement has undone. `inserted`: the last thing done in
-    /// the transaction was an [`insert`](Self::insert). An error leaves open whether it took effect, as with every
+    /// Inserts the messages and commits, and never reports as committed what a failed statement has undone, or enqueues
+    /// anything once the transaction was ended from within. An error leaves open whether it took effect, as with every
     /// database.
-    async fn commit_business(&self, transaction: Self::Transaction, inserted: bool) -> Result<()>;
+    async fn commit_business(&self, transaction: Self::Transaction, messages: &[Outgoing]) -> Result<()>;
 
     /// Something was committed to the outbox: wakes the relays of this process.
     fn enqueued(&self);

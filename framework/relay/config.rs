@@ -23,6 +23,9 @@ pub struct RelayConfig {
     pub poll_busy: Duration,
     /// How long to wait for new rows when nothing happens: 20 queries a second. Defaults to 50 ms.
     pub poll_idle: Duration,
+    /// How long the database may take for one step before its connection counts as lost: a host that is gone says
+    /// nothing. Defaults to 60 s: a batch takes less than one, the first look at a large backlog a few.
+    pub database_timeout: Duration,
     /// How shards move between instances. Defaults to cooperative.
     pub assignor: Assignor,
 }
@@ -36,6 +39,7 @@ impl Default for RelayConfig {
             max_rows: 4_000,
             poll_busy: Duration::from_millis(1),
             poll_idle: Duration::from_millis(50),
+            database_timeout: Duration::from_secs(60),
             assignor: Assignor::default(),
         }
     }
@@ -54,6 +58,7 @@ impl RelayConfig {
         fields.field("max_rows", &mut self.max_rows);
         fields.field("poll_busy", &mut self.poll_busy);
         fields.field("poll_idle", &mut self.poll_idle);
+        fields.field("database_timeout", &mut self.database_timeout);
         fields.field("assignor", &mut self.assignor);
     }
 
@@ -76,6 +81,9 @@ impl RelayConfig {
                 "relay poll_busy = {:?}, expected more than 0 and at most poll_idle = {:?}",
                 self.poll_busy, self.poll_idle
             )
+        });
+        problems.check(!self.database_timeout.is_zero(), || {
+            "relay database_timeout = 0, expected more".to_owned()
         });
     }
 

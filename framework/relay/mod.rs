@@ -2,8 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, info};
 
 mod config;
@@ -41,7 +40,7 @@ pub struct Relay<S: Source> {
 
 struct Running {
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    task: AbortOnDropHandle<()>,
 }
 
 impl<S: Source> Relay<S> {
@@ -66,8 +65,9 @@ impl<S: Source> Relay<S> {
 
     /// Checks database and topic, joins the group. Nothing is published before this.
     async fn join(&self) -> Result<(Arc<dyn Consumer>, ConsumerEvents)> {
-        self.source.check().await?;
-        self.source.fix_shards(self.config.shards).await?;
+        let limit = self.config.database_timeout;
+        within(limit, self.source.check()).await?;
+        within(limit, self.source.fix_shards(self.config.shards)).await?;
         let topic = self.config.progress_topic();
         let partitions = Some(self.config.shards as i32);
         self.log.topic(&TopicSpec { name: topic.clone(), partitions, cleanup: Cleanup::Compact }).await?;
@@ -141,10 +141,21 @@ impl<S: Source> Relay<S> {
             health: self.health.clone(),
             stop: stop.clone(),
             known: None,
+            release_failed: false,
             refused: HashMap::new(),
         };
-        Running { task: tokio::spawn(shard.run()), stop }
+        Running { task: AbortOnDropHandle::new(tokio::spawn(shard.run())), stop }
     }
+}
+
+/// A step of the database.
+async fn within<T>(limit: Duration, step: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(limit, step).await.unwrap_or_else(|_| {
+        Err(Error::new(
+            Kind::Unavailable,
+            format!("the database did not answer within relay database_timeout = {limit:?}"),
+        ))
+    })
 }
 
 async fn end(running: impl Iterator<Item = Running>) {

@@ -8,7 +8,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::RelayConfig;
+use super::{RelayConfig, within};
 use crate::{
     database::{Batch, Reader},
     error::{Error, Kind, Result},
@@ -31,11 +31,11 @@ impl<P: Send + 'static> ReadAhead<P> {
     pub(crate) fn spawn(
         reader: impl Reader<Published = P> + 'static,
         hint: Arc<Notify>,
-        config: &RelayConfig,
+        config: &Arc<RelayConfig>,
     ) -> Self {
         let (sender, planned) = mpsc::channel(1);
         let pace = Pace { busy: config.poll_busy, idle: config.poll_idle, wait: config.poll_busy };
-        let task = tokio::spawn(read_on(reader, hint, pace, config.max_rows, sender));
+        let task = tokio::spawn(read_on(reader, hint, pace, config.clone(), sender));
         Self { planned, _task: AbortOnDropHandle::new(task) }
     }
 
@@ -44,7 +44,7 @@ impl<P: Send + 'static> ReadAhead<P> {
         self.planned
             .recv()
             .await
-            .unwrap_or_else(|| Err(Error::new(Kind::Stopped, "the reader of the outbox ended")))
+            .unwrap_or_else(|| Err(Error::new(Kind::Unavailable, "the reader of the outbox ended")))
     }
 }
 
@@ -52,11 +52,11 @@ async fn read_on<P: Send + 'static>(
     mut reader: impl Reader<Published = P>,
     hint: Arc<Notify>,
     mut pace: Pace,
-    max_rows: usize,
+    config: Arc<RelayConfig>,
     planned: mpsc::Sender<Result<Planned<P>>>,
 ) {
     loop {
-        let batch = match reader.read(max_rows).await {
+        let batch = match within(config.database_timeout, reader.read(config.max_rows)).await {
             Ok(Some(batch)) => batch,
             Ok(None) => {
                 let _ = time::timeout(pace.next(), hint.notified()).await;
@@ -73,7 +73,7 @@ async fn read_on<P: Send + 'static>(
             return;
         }
         hit(Point::R0);
-        let outcome = reader.durable().await;
+        let outcome = within(config.database_timeout, reader.durable()).await;
         let failed = outcome.is_err();
         let _ = durable.send(outcome);
         if failed {

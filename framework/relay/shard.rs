@@ -1,7 +1,13 @@
 //! One shard: recover, then publish batch after batch.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
 
+use futures_util::FutureExt as _;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, error, info};
@@ -13,9 +19,10 @@ use super::{
     publish::{Publication, publish},
     read_ahead::{Planned, ReadAhead},
     sorting::Sorting,
+    within,
 };
 use crate::{
-    database::{Shard, Source},
+    database::{Claim, HeldKey, Shard, Source},
     error::{Error, Kind, Result},
     failpoint::{Point, hit},
     health::{Health, State},
@@ -39,6 +46,8 @@ pub(crate) struct ShardRelay<S: Source> {
     pub(crate) stop: CancellationToken,
     /// The last position this process knows of; the log may never show an older one.
     pub(crate) known: Option<u64>,
+    /// Then the next session does not begin with a release: it would hold back everything else for as long as it fails.
+    pub(crate) release_failed: bool,
     /// Rows that the log refused, until their quarantine is confirmed.
     pub(crate) refused: HashMap<MessageId, String>,
 }
@@ -46,6 +55,7 @@ pub(crate) struct ShardRelay<S: Source> {
 /// From one `init_transactions` to the next.
 struct Session<'a, S: Source> {
     shard: &'a mut ShardRelay<S>,
+    claim: Claim,
     producer: Box<dyn Producer>,
     position: Position,
     topics: KnownTopics,
@@ -67,7 +77,9 @@ impl<S: Source> ShardRelay<S> {
         self.health.set(&name, State::Starting);
         while !self.stop.is_cancelled() {
             let before = self.known;
-            let failure = match self.session().await {
+            let outcome = AssertUnwindSafe(self.session()).catch_unwind().await;
+            let panicked = |_| Err(Error::new(Kind::Unavailable, format!("{name} panicked")));
+            let failure = match outcome.unwrap_or_else(panicked) {
                 Ok(rotation) => {
                     metrics::counter!(telemetry::ROTATIONS, "component" => "relay", "reason" => rotation.as_str())
                         .increment(1);
@@ -78,13 +90,13 @@ impl<S: Source> ShardRelay<S> {
                 Err(failure) => failure,
             };
             match action(failure.kind()) {
-                Action::End => break,
+                Action::End if self.stop.is_cancelled() => break,
                 Action::Stop => {
                     error!(relay = name, error = %failure, advice = advice(failure.kind()), "the relay stopped");
                     self.health.set(&name, State::Failed(failure.to_string()));
                     self.stop.cancelled().await;
                 }
-                Action::Recover => {
+                Action::Recover | Action::End => {
                     failures = if self.known == before { failures + 1 } else { 1 };
                     info!(relay = name, error = %failure, failures, advice = advice(failure.kind()), "recovering");
                     self.health.set(&name, State::Recovering(failure.to_string()));
@@ -98,39 +110,50 @@ impl<S: Source> ShardRelay<S> {
         self.health.remove(&name);
     }
 
+    /// A step of the database.
+    async fn ask<T>(&self, step: impl Future<Output = Result<T>>) -> Result<T> {
+        within(self.config.database_timeout, step).await
+    }
+
     /// The four steps of every start and recovery, then batches. Ends with the reason to rotate, or an error.
     async fn session(&mut self) -> Result<Rotation> {
         let id = self.config.transactional_id(self.shard.index);
+        // Before the producer: else the order of claims would not be the order in which producers fence each other.
+        let claim = self.ask(self.source.claim(self.shard)).await?;
         let mut producer = self.log.producer(&id).await?;
         let position = match self.durable_position().await? {
             Some(position) => position,
             None => self.first_position(producer.as_mut()).await?,
         };
-        self.source.mark_started(self.shard).await?;
-        self.source.settle_quarantine(self.shard, position.attempt).await?;
-        let reader = self.source.reader(self.shard, &position.source).await?;
-        let (held, _) = self.source.held_keys(self.shard).await?;
+        // Before anything but the epoch is written: the position may belong to another database.
+        let reader = self.ask(self.source.reader(self.shard, &position.source)).await?;
+        self.ask(self.source.mark_started(self.shard)).await?;
+        self.ask(self.source.settle_quarantine(claim, position.attempt)).await?;
+        let (held, _) = self.ask(self.source.held_keys(self.shard)).await?;
         let mut ahead = ReadAhead::spawn(reader, self.source.hint(), &self.config);
         self.known = Some(position.count);
         self.health.set(&self.name(), State::Ready);
         let stop = self.stop.clone();
         let mut session = Session {
+            claim,
             producer,
             position,
             topics: KnownTopics::new(self.log.clone()),
             envelope: Envelope::new(self.config.source()),
             sorting: Sorting::new(held),
-            release_due: Instant::now(),
+            release_due: Instant::now() + if self.release_failed { RELEASE_INTERVAL } else { Duration::ZERO },
             shard: self,
         };
-        let cleaner = Cleaner::spawn(session.shard.source.clone());
+        let cleaner = Cleaner::spawn(session.shard.source.clone(), session.shard.config.database_timeout);
         loop {
             if let Some(rotation) = session.producer.must_rotate() {
                 return Ok(rotation);
             }
             if session.release_due <= Instant::now() {
                 session.release_due = Instant::now() + RELEASE_INTERVAL;
+                session.shard.release_failed = true;
                 session.release().await?;
+                session.shard.release_failed = false;
                 continue;
             }
             let planned = tokio::select! {
@@ -172,14 +195,14 @@ impl<S: Source> ShardRelay<S> {
     /// The very first start: the position before the first row, in a transaction of its own.
     async fn first_position(&self, producer: &mut dyn Producer) -> Result<Position> {
         let topic = self.config.progress_topic();
-        if self.source.started(self.shard).await? {
+        if self.ask(self.source.started(self.shard)).await? {
             return Err(lost_progress(
                 &topic,
                 self.shard,
                 "the database says that the shard has published before",
             ));
         }
-        let position = Position::first(self.shard, self.source.origin().await?);
+        let position = Position::first(self.shard, self.ask(self.source.origin()).await?);
         let nothing = Publication { topic: &topic, records: Vec::new(), position: &position };
         publish(producer, nothing, async { Ok(()) }).await?.map_err(|_| {
             Error::new(
@@ -215,7 +238,8 @@ impl<S: Source> Session<'_, S> {
         let sorted = self.sorting.sort(batch.rows, &self.shard.refused, &self.envelope)?;
         let attempt = (!sorted.held.is_empty()).then(uuid::Uuid::now_v7);
         if let Some(attempt) = attempt {
-            self.shard.source.propose(self.shard.shard, attempt, &sorted.held).await?;
+            let shard = &self.shard;
+            shard.ask(shard.source.propose(self.claim, attempt, &sorted.held)).await?;
         }
         let position = self.position.next(batch.position, attempt);
         let durable = async {
@@ -237,7 +261,7 @@ impl<S: Source> Session<'_, S> {
         }
         self.advance(position, count);
         if attempt.is_some() {
-            self.shard.source.settle_quarantine(self.shard.shard, attempt).await?;
+            self.settle(attempt, sorted.held.len()).await?;
             for message in &sorted.held {
                 self.shard.refused.remove(&message.id);
                 error!(
@@ -254,14 +278,15 @@ impl<S: Source> Session<'_, S> {
 
     /// Publishes quarantined messages whose release was asked for, before anything later of their keys.
     async fn release(&mut self) -> Result<()> {
-        let shard = self.shard.shard;
-        let (held, requested) = self.shard.source.held_keys(shard).await?;
+        let (held, requested) = self.held_keys().await?;
         self.sorting = Sorting::new(held);
         if !requested {
             return Ok(());
         }
         let attempt = uuid::Uuid::now_v7();
-        let released = self.shard.source.take_released(shard, attempt, self.shard.config.max_rows).await?;
+        let shard = &self.shard;
+        let take = shard.source.take_released(self.claim, attempt, shard.config.max_rows);
+        let released = shard.ask(take).await?;
         if released.is_empty() {
             return Ok(());
         }
@@ -278,18 +303,38 @@ impl<S: Source> Session<'_, S> {
                 .iter()
                 .filter_map(|refusal| Some((released.get(refusal.index)?.entry, refusal.reason.clone())))
                 .collect();
-            self.shard.source.refuse_released(shard, &refused).await?;
+            let shard = &self.shard;
+            shard.ask(shard.source.refuse_released(self.claim, &refused)).await?;
             return Err(Error::new(
                 Kind::Refused,
                 format!("{} released messages were refused again", refused.len()),
             ));
         }
         self.advance(position, count);
-        self.shard.source.settle_quarantine(shard, Some(attempt)).await?;
+        self.settle(Some(attempt), released.len()).await?;
         info!(relay = self.shard.name(), count, "released from the quarantine");
-        let (held, _) = self.shard.source.held_keys(shard).await?;
+        let (held, _) = self.held_keys().await?;
         self.sorting = Sorting::new(held);
         Ok(())
+    }
+
+    async fn held_keys(&mut self) -> Result<(HashSet<HeldKey>, bool)> {
+        self.shard.ask(self.shard.source.held_keys(self.claim.shard)).await
+    }
+
+    /// After a commit: all of the attempt's entries must still be there.
+    async fn settle(&mut self, attempt: Option<uuid::Uuid>, expected: usize) -> Result<()> {
+        let settled = self.shard.ask(self.shard.source.settle_quarantine(self.claim, attempt)).await?;
+        if settled == expected as u64 {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Corrupt,
+            format!(
+                "{}: the position names {expected} entries of the quarantine, {settled} were there",
+                self.shard.name()
+            ),
+        ))
     }
 
     fn advance(&mut self, position: Position, published: usize) {
@@ -308,11 +353,11 @@ struct Cleaner<P> {
 }
 
 impl<P: Send + 'static> Cleaner<P> {
-    fn spawn<S: Source<Published = P>>(source: S) -> Self {
+    fn spawn<S: Source<Published = P>>(source: S, limit: Duration) -> Self {
         let (published, mut receiver) = tokio::sync::mpsc::channel(4);
         let task = tokio::spawn(async move {
             while let Some(published) = receiver.recv().await {
-                if let Err(failure) = source.clean(published).await {
+                if let Err(failure) = within(limit, source.clean(published)).await {
                     debug!(error = %failure, "published rows could not be deleted, the next session sweeps them");
                     return;
                 }

@@ -29,10 +29,12 @@ CREATE TABLE tidelock.relay (
     one    boolean PRIMARY KEY DEFAULT true CHECK (one),
     shards int     NOT NULL
 );
--- A shard stands here once its first position is in the progress topic.
+-- Every session of a shard's relay raises the epoch; only the newest one writes to the quarantine.
 CREATE TABLE tidelock.relay_shard (
     shard      int         PRIMARY KEY,
-    started_at timestamptz NOT NULL DEFAULT now()
+    epoch      bigint      NOT NULL DEFAULT 0,
+    -- Since when the shard's first position is in the progress topic.
+    started_at timestamptz
 );
 
 -- What the database has seen of a partition: the next offset, and the outputs of the last batch.

@@ -40,10 +40,12 @@ CREATE TABLE tidelock_relay (
     one    INTEGER PRIMARY KEY CHECK (one = 1),
     shards INTEGER NOT NULL
 ) STRICT;
--- A shard stands here once its first position is in the progress topic.
+-- Every session of a shard's relay raises the epoch; only the newest one writes to the quarantine.
 CREATE TABLE tidelock_relay_shard (
     shard      INTEGER PRIMARY KEY,
-    started_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))
+    epoch      INTEGER NOT NULL DEFAULT 0,
+    -- Since when the shard's first position is in the progress topic.
+    started_at INTEGER
 ) STRICT;
 -- Written before a position is: a database without the position's mark was restored from an older state.
 CREATE TABLE tidelock_mark (

@@ -1,10 +1,13 @@
 //! Nothing is published that a crash of the server could take back, and no transaction id that was seen comes again.
 
 use sqlx::{Connection as _, PgConnection, Row};
-use tidelock::database::{Reader as _, Source as _};
+use tidelock::{
+    database::{Reader as _, Source as _},
+    error::Kind,
+};
 use tidelock_lab::Lab;
 
-use super::{Shop, next, next_batch, put};
+use super::{ALL, Shop, connect, next, next_batch, put, texts};
 
 /// A server that flushes nothing by itself.
 async fn lazy() -> Lab {
@@ -118,4 +121,22 @@ async fn a_reader_does_not_outlive_a_crash() {
     let mut reader = shop.start_at(&batch.position).await;
     assert_eq!(next(&mut reader).await, ["1", "2", "3"]);
     assert_eq!(shop.postgres.clean(batch.published).await.unwrap(), 0, "swept at the start");
+}
+
+/// Behind a pooler that exchanges the server's connection, as it does unasked when the server has crashed.
+#[tokio::test]
+async fn the_word_of_another_backend_does_not_count() {
+    let shop = Shop::new().await;
+    shop.run(
+        "CREATE FUNCTION public.pg_backend_pid() RETURNS int LANGUAGE sql VOLATILE AS \
+         $$ SELECT (random() * 1000000000)::int $$",
+    )
+    .await;
+    let exchanged = connect(&format!("{}?options=-c%20search_path%3Dpublic,pg_catalog", shop.url)).await;
+    let mut reader = exchanged.reader(ALL, &exchanged.origin().await.unwrap()).await.unwrap();
+    shop.commit("one").await;
+    assert_eq!(texts(&reader.read(10).await.unwrap().unwrap()), ["one"]);
+    let error = reader.durable().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable);
+    assert!(error.to_string().contains("backend"), "{error}");
 }

@@ -77,12 +77,13 @@ async fn each_role_can_do_its_work_and_no_more() {
     let batch = super::next_batch(&mut reader, 10).await;
     assert_eq!(relay.clean(batch.published).await.unwrap(), 1);
     drop(relay.reader(ALL, &batch.position).await.unwrap());
+    let claim = relay.claim(ALL).await.unwrap();
     let (attempt, message) = (Uuid::new_v4(), refused(Some("a"), "large"));
-    relay.propose(ALL, attempt, std::slice::from_ref(&message)).await.unwrap();
-    relay.settle_quarantine(ALL, Some(attempt)).await.unwrap();
+    relay.propose(claim, attempt, std::slice::from_ref(&message)).await.unwrap();
+    relay.settle_quarantine(claim, Some(attempt)).await.unwrap();
     relay.release(message.id).await.unwrap();
-    assert_eq!(relay.take_released(ALL, attempt, 10).await.unwrap().len(), 1);
-    relay.settle_quarantine(ALL, Some(attempt)).await.unwrap();
+    assert_eq!(relay.take_released(claim, attempt, 10).await.unwrap().len(), 1);
+    relay.settle_quarantine(claim, Some(attempt)).await.unwrap();
 
     let processor = as_role(&shop, "processor").await;
     processor.migrate().await.unwrap();

@@ -9,6 +9,46 @@ use tidelock::{
 
 use super::{ALL, Shop, next_batch};
 
+/// A dump keeps transaction ids, and leaves the check on them to rows that are new.
+#[tokio::test]
+async fn rows_that_were_loaded_from_another_server() {
+    let shop = Shop::new().await;
+    shop.commit("one").await;
+    let batch = next_batch(&mut shop.start().await, 10).await;
+    shop.run("ALTER TABLE tidelock.outbox DROP CONSTRAINT outbox_xid_own").await;
+    shop.run("INSERT INTO tidelock.outbox (xid, topic, payload) VALUES ('4000000000', 't', 'loaded')").await;
+    for position in [&shop.postgres.origin().await.unwrap(), &batch.position] {
+        let error = refused(&shop.postgres, position).await;
+        assert_eq!(error.kind(), Kind::Identity);
+        assert!(error.to_string().contains("4000000000"), "{error}");
+    }
+    assert_eq!(shop.outbox().await, ["one", "loaded"], "nothing was deleted");
+}
+
+/// After a fail-over behind the same name, the server that deletes is not the one that was read.
+#[tokio::test]
+async fn what_was_published_of_one_database_is_not_deleted_in_another() {
+    let (one, other) = (Shop::new().await, Shop::new().await);
+    for shop in [&one, &other] {
+        for n in 0..20 {
+            shop.commit(&n.to_string()).await;
+        }
+    }
+    let mut reader = one.start().await;
+    for rows in [8, 100] {
+        let (kept, batch) = (other.outbox().await, next_batch(&mut reader, rows).await);
+        assert_eq!(other.postgres.clean(batch.published).await.unwrap_err().kind(), Kind::Identity);
+        assert_eq!(other.outbox().await, kept);
+    }
+    one.commit("20").await;
+    other.commit("20").await;
+    other.commit("21").await;
+    let batch = next_batch(&mut reader, 100).await;
+    assert_eq!(batch.rows.len(), 1);
+    assert_eq!(other.postgres.clean(batch.published).await.unwrap_err().kind(), Kind::Identity);
+    assert_eq!(other.outbox().await.len(), 22);
+}
+
 /// The stored form of a position, to write one that a database with another past would have.
 #[derive(Serialize, Deserialize)]
 struct Stored {

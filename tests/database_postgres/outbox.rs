@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sqlx::Connection as _;
 use tidelock::{
+    error::Kind,
     event::Event,
     message::{Key, MessageId},
     outbox::Outgoing,
@@ -138,6 +139,29 @@ async fn a_transaction_that_failed_does_not_report_success() {
             transaction.enqueue(&made(1)).unwrap();
         }
         assert!(transaction.commit().await.is_err(), "with a message: {with_message}");
+    }
+    assert!(shop.outbox().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_transaction_that_was_ended_enqueues_nothing() {
+    let shop = Shop::new().await;
+    let outbox = shop.postgres.outbox();
+    for statement in ["COMMIT", "ROLLBACK"] {
+        for with_message in [true, false] {
+            let mut transaction = outbox.begin().await.unwrap();
+            sqlx::query("SELECT pg_current_xact_id()").execute(&mut *transaction).await.unwrap();
+            sqlx::raw_sql(statement).execute(&mut *transaction).await.unwrap();
+            if with_message {
+                transaction.enqueue(&made(1)).unwrap();
+            }
+            let error = transaction.commit().await.unwrap_err();
+            assert_eq!(error.kind(), Kind::Refused, "{statement}, with a message: {with_message}");
+        }
+        let mut transaction = shop.pool.begin().await.unwrap();
+        sqlx::raw_sql(statement).execute(&mut *transaction).await.unwrap();
+        let error = outbox.enqueue_all(&mut transaction, &[made(1)]).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Refused, "{statement}, in a transaction of one's own");
     }
     assert!(shop.outbox().await.is_empty());
 }

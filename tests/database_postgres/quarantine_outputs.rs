@@ -31,7 +31,7 @@ async fn outputs_move_only_while_the_row_stands_where_it_was() {
     let entries = shop.entries().await;
     assert_eq!((entries.len(), entries[0].id, entries[0].emitted), (1, message.id, true));
     // The relay's attempts do not concern it.
-    shop.postgres.settle_quarantine(ALL, None).await.unwrap();
+    shop.postgres.settle_quarantine(shop.claim(ALL).await, None).await.unwrap();
     assert_eq!(shop.reasons().await, ["too large"]);
 }
 
@@ -64,9 +64,9 @@ async fn an_output_holds_nothing_back_and_is_released_by_the_relay() {
     let attempt = Uuid::new_v4();
     assert_eq!(shop.take(attempt, 10).await, ["1"]);
     // Taken back, then published.
-    shop.postgres.settle_quarantine(ALL, None).await.unwrap();
+    shop.postgres.settle_quarantine(shop.claim(ALL).await, None).await.unwrap();
     assert_eq!(shop.take(attempt, 10).await, ["1"]);
-    shop.postgres.settle_quarantine(ALL, Some(attempt)).await.unwrap();
+    shop.postgres.settle_quarantine(shop.claim(ALL).await, Some(attempt)).await.unwrap();
     assert_eq!(shop.reasons().await, ["2"]);
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, SqlitePool, sqlite::SqlitePoolOptions};
-use tidelock::database::{Batch, Reader as _, Shard, Source, sqlite::Sqlite};
+use tidelock::database::{Batch, Claim, Reader as _, Shard, Source, sqlite::Sqlite};
 
 mod checks;
 mod cleanup;
@@ -28,6 +28,8 @@ type Reader = <Sqlite as Source>::Reader;
 type Rows = Batch<<Sqlite as Source>::Published>;
 
 const ALL: Shard = Shard { index: 0, count: 1 };
+/// The first claim of it, which every [`Shop`] makes.
+const CLAIM: Claim = Claim { shard: ALL, epoch: 1 };
 
 /// A database of one's own, deleted at the end.
 struct Shop {
@@ -40,6 +42,7 @@ impl Shop {
     async fn new() -> Self {
         let shop = Self::bare().await;
         shop.sqlite.migrate().await.unwrap();
+        assert_eq!(shop.sqlite.claim(ALL).await.unwrap(), CLAIM);
         shop
     }
 

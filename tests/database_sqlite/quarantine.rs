@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use tidelock::{
     database::{HeldKey, QuarantineEntry, Quarantined, Shard, Source as _},
-    error::Kind,
+    error::{Error, Kind},
     message::MessageId,
 };
 use uuid::Uuid;
 
-use super::{ALL, Shop};
+use super::{ALL, CLAIM, Shop};
 
 pub(super) fn refused(key: Option<&'static str>, reason: &str) -> Quarantined {
     Quarantined {
@@ -29,8 +29,8 @@ impl Shop {
     /// Puts messages into the quarantine for good.
     pub(super) async fn hold(&self, messages: &[Quarantined]) {
         let attempt = Uuid::new_v4();
-        self.sqlite.propose(ALL, attempt, messages).await.unwrap();
-        self.sqlite.settle_quarantine(ALL, Some(attempt)).await.unwrap();
+        self.sqlite.propose(CLAIM, attempt, messages).await.unwrap();
+        self.sqlite.settle_quarantine(CLAIM, Some(attempt)).await.unwrap();
     }
 
     pub(super) async fn entries(&self) -> Vec<QuarantineEntry> {
@@ -42,7 +42,7 @@ impl Shop {
     }
 
     pub(super) async fn take(&self, attempt: Uuid, limit: usize) -> Vec<String> {
-        let taken = self.sqlite.take_released(ALL, attempt, limit).await.unwrap();
+        let taken = self.sqlite.take_released(CLAIM, attempt, limit).await.unwrap();
         assert!(taken.is_sorted_by_key(|each| each.entry));
         taken.into_iter().map(|each| each.message.reason).collect()
     }
@@ -54,15 +54,15 @@ async fn what_is_proposed_counts_once_a_position_names_the_attempt() {
     let (attempt, nothing) = (Uuid::new_v4(), held(&[]));
     let messages = [refused(Some("a"), "1"), refused(Some("b"), "2")];
     for settled in [None, Some(Uuid::new_v4())] {
-        shop.sqlite.propose(ALL, attempt, &messages).await.unwrap();
+        shop.sqlite.propose(CLAIM, attempt, &messages).await.unwrap();
         assert!(shop.entries().await.is_empty());
         assert_eq!(shop.sqlite.held_keys(ALL).await.unwrap(), (nothing.clone(), false));
         assert_eq!(shop.sqlite.release(messages[0].id).await.unwrap_err().kind(), Kind::Config);
-        shop.sqlite.settle_quarantine(ALL, settled).await.unwrap();
+        shop.sqlite.settle_quarantine(CLAIM, settled).await.unwrap();
         assert_eq!(shop.count("tidelock_quarantine").await, 0, "settled with {settled:?}");
     }
-    shop.sqlite.propose(ALL, attempt, &messages).await.unwrap();
-    shop.sqlite.settle_quarantine(ALL, Some(attempt)).await.unwrap();
+    shop.sqlite.propose(CLAIM, attempt, &messages).await.unwrap();
+    shop.sqlite.settle_quarantine(CLAIM, Some(attempt)).await.unwrap();
     let entries = shop.entries().await;
     assert_eq!(
         entries.iter().map(|entry| entry.id).collect::<Vec<_>>(),
@@ -72,8 +72,8 @@ async fn what_is_proposed_counts_once_a_position_names_the_attempt() {
     assert!(!entries[0].release_asked && !entries[0].emitted);
     assert_eq!(shop.sqlite.held_keys(ALL).await.unwrap(), (held(&["a", "b"]), false));
     // What is held stays, whatever later positions name.
-    shop.sqlite.settle_quarantine(ALL, None).await.unwrap();
-    shop.sqlite.settle_quarantine(ALL, Some(Uuid::new_v4())).await.unwrap();
+    shop.sqlite.settle_quarantine(CLAIM, None).await.unwrap();
+    shop.sqlite.settle_quarantine(CLAIM, Some(Uuid::new_v4())).await.unwrap();
     assert_eq!(shop.reasons().await, ["1", "2"]);
 }
 
@@ -94,7 +94,7 @@ async fn a_release_takes_the_whole_key_in_order() {
     let attempt = Uuid::new_v4();
     assert_eq!(shop.take(attempt, 1).await, ["0", "2", "5", "6"]);
     assert!(shop.take(attempt, 0).await.is_empty());
-    shop.sqlite.settle_quarantine(ALL, Some(attempt)).await.unwrap();
+    shop.sqlite.settle_quarantine(CLAIM, Some(attempt)).await.unwrap();
     assert_eq!(shop.reasons().await, ["1", "3", "4"], "what was published is gone");
     assert_eq!(shop.sqlite.held_keys(ALL).await.unwrap(), (held(&["b", "c"]), true));
 }
@@ -107,11 +107,11 @@ async fn a_release_that_was_not_committed_is_still_asked_for() {
     shop.sqlite.release(messages[0].id).await.unwrap();
     for settled in [None, Some(Uuid::new_v4())] {
         let attempt = Uuid::new_v4();
-        let taken = shop.sqlite.take_released(ALL, attempt, 10).await.unwrap();
+        let taken = shop.sqlite.take_released(CLAIM, attempt, 10).await.unwrap();
         assert_eq!(taken[0].message.record, messages[0].record);
         assert_eq!(taken[0].message.id, messages[0].id);
         assert_eq!(shop.sqlite.held_keys(ALL).await.unwrap().0, held(&["a"]), "held until it is published");
-        shop.sqlite.settle_quarantine(ALL, settled).await.unwrap();
+        shop.sqlite.settle_quarantine(CLAIM, settled).await.unwrap();
         assert_eq!(shop.sqlite.held_keys(ALL).await.unwrap(), (held(&["a"]), true));
         assert!(shop.entries().await.iter().all(|entry| entry.release_asked));
     }
@@ -127,15 +127,15 @@ async fn a_release_that_was_refused_again_is_held_and_no_longer_asked_for() {
         shop.sqlite.release(message.id).await.unwrap();
     }
     let attempt = Uuid::new_v4();
-    let taken = shop.sqlite.take_released(ALL, attempt, 10).await.unwrap();
+    let taken = shop.sqlite.take_released(CLAIM, attempt, 10).await.unwrap();
     // Meanwhile proposed behind it, by a transaction that is not committed.
     let behind = Uuid::new_v4();
-    shop.sqlite.propose(ALL, behind, &[refused(Some("a"), "behind")]).await.unwrap();
-    shop.sqlite.refuse_released(ALL, &[(taken[1].entry, "too large".to_owned())]).await.unwrap();
+    shop.sqlite.propose(CLAIM, behind, &[refused(Some("a"), "behind")]).await.unwrap();
+    shop.sqlite.refuse_released(CLAIM, &[(taken[1].entry, "too large".to_owned())]).await.unwrap();
     assert_eq!(shop.reasons().await, ["1", "too large", "3"]);
     let asked: Vec<bool> = shop.entries().await.iter().map(|entry| entry.release_asked).collect();
     assert_eq!(asked, [false, false, true]);
-    shop.sqlite.settle_quarantine(ALL, None).await.unwrap();
+    shop.sqlite.settle_quarantine(CLAIM, None).await.unwrap();
     assert_eq!(shop.reasons().await, ["1", "too large", "3"], "what was proposed is taken back");
     assert_eq!(shop.take(Uuid::new_v4(), 10).await, ["3"]);
 }
@@ -149,13 +149,13 @@ async fn entries_without_a_key_stand_alone() {
     assert_eq!(shop.sqlite.release(messages[1].id).await.unwrap(), 1);
     assert_eq!(shop.sqlite.held_keys(ALL).await.unwrap(), (held(&[]), true));
     let attempt = Uuid::new_v4();
-    let taken = shop.sqlite.take_released(ALL, attempt, 10).await.unwrap();
+    let taken = shop.sqlite.take_released(CLAIM, attempt, 10).await.unwrap();
     assert_eq!(taken.len(), 1);
-    shop.sqlite.refuse_released(ALL, &[(taken[0].entry, "again".to_owned())]).await.unwrap();
+    shop.sqlite.refuse_released(CLAIM, &[(taken[0].entry, "again".to_owned())]).await.unwrap();
     assert_eq!(shop.reasons().await, ["1", "again", "3"]);
     shop.sqlite.release(messages[1].id).await.unwrap();
     assert_eq!(shop.take(attempt, 10).await, ["again"]);
-    shop.sqlite.settle_quarantine(ALL, Some(attempt)).await.unwrap();
+    shop.sqlite.settle_quarantine(CLAIM, Some(attempt)).await.unwrap();
     assert_eq!(shop.reasons().await, ["1", "3"]);
 }
 
@@ -165,23 +165,42 @@ async fn each_shard_settles_and_takes_its_own() {
     let keys = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let messages: Vec<_> = keys.iter().map(|key| refused(Some(key), key)).collect();
     let shards = [Shard { index: 0, count: 2 }, Shard { index: 1, count: 2 }];
+    let claims = [shop.sqlite.claim(shards[0]).await.unwrap(), shop.sqlite.claim(shards[1]).await.unwrap()];
     let attempt = Uuid::new_v4();
-    shop.sqlite.propose(shards[0], attempt, &messages).await.unwrap();
-    shop.sqlite.settle_quarantine(shards[0], Some(attempt)).await.unwrap();
+    shop.sqlite.propose(claims[0], attempt, &messages).await.unwrap();
+    shop.sqlite.settle_quarantine(claims[0], Some(attempt)).await.unwrap();
     let mine = shop.sqlite.held_keys(shards[0]).await.unwrap().0;
     assert!(!mine.is_empty() && mine.len() < keys.len(), "{mine:?}");
     assert!(shop.sqlite.held_keys(shards[1]).await.unwrap().0.is_empty(), "still proposed");
-    shop.sqlite.settle_quarantine(shards[1], Some(attempt)).await.unwrap();
+    shop.sqlite.settle_quarantine(claims[1], Some(attempt)).await.unwrap();
     let others = shop.sqlite.held_keys(shards[1]).await.unwrap().0;
     assert!(mine.is_disjoint(&others));
     assert_eq!(mine.len() + others.len(), keys.len());
     for message in &messages {
         shop.sqlite.release(message.id).await.unwrap();
     }
-    let taken = shop.sqlite.take_released(shards[1], attempt, 100).await.unwrap();
+    let taken = shop.sqlite.take_released(claims[1], attempt, 100).await.unwrap();
     assert_eq!(taken.len(), others.len());
     // The other shard's attempts are none of its business.
-    shop.sqlite.settle_quarantine(shards[0], None).await.unwrap();
-    shop.sqlite.settle_quarantine(shards[1], Some(attempt)).await.unwrap();
+    shop.sqlite.settle_quarantine(claims[0], None).await.unwrap();
+    shop.sqlite.settle_quarantine(claims[1], Some(attempt)).await.unwrap();
     assert_eq!(shop.entries().await.len(), mine.len());
+}
+
+#[tokio::test]
+async fn an_older_claim_writes_nothing() {
+    let shop = Shop::new().await;
+    let message = refused(Some("a"), "1");
+    shop.hold(std::slice::from_ref(&message)).await;
+    shop.sqlite.release(message.id).await.unwrap();
+    let newer = shop.sqlite.claim(ALL).await.unwrap();
+    assert_eq!(newer.epoch, CLAIM.epoch + 1);
+    let attempt = Uuid::new_v4();
+    let fenced = |error: Error| assert_eq!(error.kind(), Kind::Fenced, "{error}");
+    fenced(shop.sqlite.propose(CLAIM, attempt, std::slice::from_ref(&message)).await.unwrap_err());
+    fenced(shop.sqlite.settle_quarantine(CLAIM, None).await.unwrap_err());
+    fenced(shop.sqlite.take_released(CLAIM, attempt, 10).await.unwrap_err());
+    fenced(shop.sqlite.refuse_released(CLAIM, &[(1, "no".to_owned())]).await.unwrap_err());
+    assert_eq!(shop.reasons().await, ["1"]);
+    assert_eq!(shop.sqlite.take_released(newer, attempt, 10).await.unwrap().len(), 1);
 }

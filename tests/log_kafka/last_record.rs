@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidelock::{
     error::Kind,
-    log::{Bounds, Cleanup, Log, kafka::Kafka},
+    log::{Bounds, Cleanup, Log, TopicSpec, kafka::Kafka},
 };
 
 use super::{config, kafka, producer, publish, record, sent, text, topic, unique};
@@ -41,6 +41,23 @@ async fn aborted_and_control_records_are_passed_over() {
     sent(&mut *second, vec![record(&topic, 1, "only aborted")]).await;
     second.abort().await;
     assert_eq!(kafka.last_record(&topic, 1).await.expect("nothing committed"), None);
+}
+
+/// As brokers answer right after their start.
+#[tokio::test]
+async fn a_partition_that_is_not_known_is_asked_for_again() {
+    let mut config = config();
+    config.query_timeout = Duration::from_secs(2);
+    let kafka = Kafka::new(config).expect("settings");
+    let name = unique("late");
+    assert_eq!(kafka.bounds(&name, 0).await.expect_err("no such topic").kind(), Kind::Unavailable);
+    let spec = TopicSpec { name: name.clone(), partitions: Some(1), cleanup: Cleanup::Compact };
+    let (bounds, created) = tokio::join!(kafka.bounds(&name, 0), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        kafka.topic(&spec).await
+    });
+    created.expect("created");
+    assert_eq!(bounds.expect("known in the end"), Bounds { start: 0, end: 0 });
 }
 
 #[tokio::test]

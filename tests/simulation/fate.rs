@@ -151,6 +151,11 @@ fn name(fault: Fault) -> &'static str {
 
 impl tidelock::log::embedded::Faults for Fate {
     fn at(&self, call: &Call<'_>) -> Fault {
-        self.of(call.client, &format!("{:?} {}", call.operation, call.about), Some(call.operation))
+        // An instance without a name has a random one, at the end.
+        let about = match call.about.rsplit_once('.') {
+            Some((about, id)) if uuid::Uuid::try_parse(id).is_ok() => about,
+            _ => call.about,
+        };
+        self.of(call.client, &format!("{:?} {about}", call.operation), Some(call.operation))
     }
 }

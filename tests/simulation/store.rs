@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tidelock::{
     commit::Commit,
     database::{
-        Advance, Batch, Database, Fence, FenceKey, FirstStart, HeldKey, Quarantined, Reader, Released, Shard,
+        Advance, Batch, Claim, Database, Fence, FenceKey, FirstStart, HeldKey, Quarantined, Reader, Released, Shard,
         Source, Unit,
         sqlite::{Sqlite, SqlitePublished, SqliteReader, SqliteUnit},
     },
@@ -109,6 +109,10 @@ impl Database for Store {
     type Unit = StoreUnit;
     const ONE_WRITER: bool = Sqlite::ONE_WRITER;
 
+    async fn check_durable(&self) -> Result<()> {
+        self.call("check_durable", self.inner.check_durable()).await
+    }
+
     async fn fence(&self, key: &FenceKey) -> Result<Option<Fence>> {
         self.call("fence", self.inner.fence(key)).await
     }
@@ -130,10 +134,12 @@ impl Database for Store {
         &self,
         key: &FenceKey,
         next_offset: i64,
+        submitted: &[u8],
         pending: Bytes,
         refused: &[Quarantined],
     ) -> Result<bool> {
-        self.call("quarantine_outputs", self.inner.quarantine_outputs(key, next_offset, pending, refused)).await
+        let moved = self.inner.quarantine_outputs(key, next_offset, submitted, pending, refused);
+        self.call("quarantine_outputs", moved).await
     }
 
     async fn clean_inbox(&self, group: &str, age: Duration) -> Result<u64> {
@@ -158,6 +164,11 @@ impl Unit for StoreUnit {
     async fn admit(&mut self, group: &str, ids: &[MessageId]) -> Result<HashSet<MessageId>> {
         let store = self.store.clone();
         store.call("admit", self.inner.admit(group, ids)).await
+    }
+
+    async fn retract(&mut self, group: &str, ids: &[MessageId]) -> Result<()> {
+        let store = self.store.clone();
+        store.call("retract", self.inner.retract(group, ids)).await
     }
 
     async fn advance(&mut self, advance: Advance<'_>) -> Result<bool> {
@@ -224,24 +235,28 @@ impl Source for Store {
         self.call("clean", self.inner.clean(published)).await
     }
 
-    async fn settle_quarantine(&self, shard: Shard, attempt: Option<Uuid>) -> Result<()> {
-        self.call("settle_quarantine", self.inner.settle_quarantine(shard, attempt)).await
+    async fn claim(&self, shard: Shard) -> Result<Claim> {
+        self.call("claim", self.inner.claim(shard)).await
     }
 
-    async fn propose(&self, shard: Shard, attempt: Uuid, refused: &[Quarantined]) -> Result<()> {
-        self.call("propose", self.inner.propose(shard, attempt, refused)).await
+    async fn settle_quarantine(&self, claim: Claim, attempt: Option<Uuid>) -> Result<u64> {
+        self.call("settle_quarantine", self.inner.settle_quarantine(claim, attempt)).await
+    }
+
+    async fn propose(&self, claim: Claim, attempt: Uuid, refused: &[Quarantined]) -> Result<()> {
+        self.call("propose", self.inner.propose(claim, attempt, refused)).await
     }
 
     async fn held_keys(&self, shard: Shard) -> Result<(HashSet<HeldKey>, bool)> {
         self.call("held_keys", self.inner.held_keys(shard)).await
     }
 
-    async fn take_released(&self, shard: Shard, attempt: Uuid, limit: usize) -> Result<Vec<Released>> {
-        self.call("take_released", self.inner.take_released(shard, attempt, limit)).await
+    async fn take_released(&self, claim: Claim, attempt: Uuid, limit: usize) -> Result<Vec<Released>> {
+        self.call("take_released", self.inner.take_released(claim, attempt, limit)).await
     }
 
-    async fn refuse_released(&self, shard: Shard, refused: &[(i64, String)]) -> Result<()> {
-        self.call("refuse_released", self.inner.refuse_released(shard, refused)).await
+    async fn refuse_released(&self, claim: Claim, refused: &[(i64, String)]) -> Result<()> {
+        self.call("refuse_released", self.inner.refuse_released(claim, refused)).await
     }
 }
 

@@ -16,7 +16,7 @@ pub struct PostgresConfig {
     pub max_connections: u32,
     /// How long to wait for a connection. Defaults to 10 s.
     pub connect_timeout: Duration,
-    /// After how long without a statement the server ends a handler's transaction: what a process that is stopped, or
+    /// After how long without a statement the server ends a transaction of a handler or of the framework: what a process that is stopped, or
     /// a host that is gone, can hold locks for. Defaults to 60 s.
     pub idle_in_transaction_timeout: Duration,
 }

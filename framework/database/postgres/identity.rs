@@ -34,6 +34,15 @@ impl Identity {
         })
     }
 
+    /// As a condition of a statement: evaluated once, by whichever server runs it.
+    pub(super) fn condition(&self) -> String {
+        format!(
+            "(SELECT system_identifier = {} AND substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) = '{:08X}' \
+             FROM pg_control_system()) AND (SELECT oid = {} FROM pg_database WHERE datname = current_database())",
+            self.system as i64, self.timeline, self.database
+        )
+    }
+
     /// The same database on another timeline.
     pub(super) fn on_timeline(&self, timeline: u32) -> Self {
         Self { timeline, ..*self }

@@ -35,6 +35,9 @@ use crate::{
 /// Connections for fence rows, clean-up and quarantine: never waited for by a handler's transaction.
 const CONTROL_CONNECTIONS: u32 = 4;
 
+/// How long the framework's own statements wait for a lock: then they are tried again, and it shows that they wait.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A PostgreSQL database. Cheap to clone.
 #[derive(Clone)]
 pub struct Postgres(Arc<Shared>);
@@ -91,13 +94,19 @@ impl Postgres {
 
     fn over(pool: PgPool, config: PostgresConfig) -> Result<Self> {
         // Durable commits and an error instead of missing rows, whatever the role's defaults are.
-        let safe = [("synchronous_commit", "on"), ("row_security", "off"), ("enable_seqscan", "off")];
+        let idle_in_transaction = config.idle_in_transaction_timeout;
+        let safe = [
+            ("synchronous_commit", "on".to_owned()),
+            ("row_security", "off".to_owned()),
+            ("enable_seqscan", "off".to_owned()),
+            ("idle_in_transaction_session_timeout", idle_in_transaction.as_millis().to_string()),
+            ("lock_timeout", LOCK_TIMEOUT.as_millis().to_string()),
+        ];
         let options = pool.connect_options().as_ref().clone().options(safe);
         let control = PgPoolOptions::new()
             .max_connections(CONTROL_CONNECTIONS)
             .acquire_timeout(config.connect_timeout)
             .connect_lazy_with(options);
-        let idle_in_transaction = config.idle_in_transaction_timeout;
         Ok(Self(Arc::new(Shared {
             pool,
             control,

@@ -3,12 +3,16 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use sqlx::{PgConnection, Row, Transaction, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{Postgres, fault::failed, reader::shard_filter};
+use super::{
+    Postgres,
+    fault::failed,
+    reader::{MAX_BYTES, shard_filter},
+};
 use crate::{
-    database::{FenceKey, HeldKey, QuarantineEntry, Quarantined, Released, Shard},
+    database::{Claim, FenceKey, HeldKey, QuarantineEntry, Quarantined, Released, Shard},
     error::{Error, Kind, Result},
     message::MessageId,
 };
@@ -57,32 +61,76 @@ impl Postgres {
         }
     }
 
-    pub(super) async fn settle_attempts(&self, shard: Shard, attempt: Option<Uuid>) -> Result<()> {
-        let filter = shard_filter(shard);
-        let mut transaction = self.control().begin().await.map_err(failed("settle the quarantine"))?;
-        for statement in [
-            format!("DELETE FROM tidelock.quarantine WHERE state = 'releasing' AND attempt = $1{filter}"),
-            format!(
-                "DELETE FROM tidelock.quarantine WHERE state = 'proposed' AND origin = 'outbox' \
-                 AND attempt IS DISTINCT FROM $1{filter}"
-            ),
-            format!(
+    /// A transaction under the shard's newest claim: whoever claims it next waits for the end.
+    async fn begin_under(
+        &self,
+        claim: Claim,
+        what: &'static str,
+    ) -> Result<Transaction<'static, sqlx::Postgres>> {
+        let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
+        let mut transaction = self.control().begin_with(begin).await.map_err(failed(what))?;
+        let newest = self.sql("SELECT FROM tidelock.relay_shard WHERE shard = $1 AND epoch = $2 FOR SHARE");
+        let newest = sqlx::query(newest)
+            .bind(claim.shard.index as i32)
+            .bind(claim.epoch)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(failed(what))?;
+        match newest {
+            Some(_) => Ok(transaction),
+            None => Err(Error::new(
+                Kind::Fenced,
+                format!("{what}: shard {} was claimed again after epoch {}", claim.shard.index, claim.epoch),
+            )),
+        }
+    }
+
+    pub(super) async fn settle_attempts(&self, claim: Claim, attempt: Option<Uuid>) -> Result<u64> {
+        let what = "settle the quarantine";
+        let filter = shard_filter(claim.shard);
+        let mut transaction = self.begin_under(claim, what).await?;
+        let mut settled = 0;
+        for (statement, counts) in [
+            ("DELETE FROM tidelock.quarantine WHERE state = 'releasing' AND attempt = $1", true),
+            (
                 "UPDATE tidelock.quarantine SET state = 'held', attempt = NULL \
-                 WHERE (state = 'proposed' AND attempt = $1 OR state = 'releasing'){filter}"
+                 WHERE state = 'proposed' AND attempt = $1",
+                true,
+            ),
+            (
+                "DELETE FROM tidelock.quarantine WHERE state = 'proposed' AND origin = 'outbox' \
+                 AND attempt IS DISTINCT FROM $1",
+                false,
+            ),
+            (
+                "UPDATE tidelock.quarantine SET state = 'held', attempt = NULL \
+                 WHERE state = 'releasing' AND attempt IS DISTINCT FROM $1",
+                false,
             ),
         ] {
-            sqlx::query(self.sql(&statement))
+            let done = sqlx::query(self.sql(&format!("{statement}{filter}")))
                 .bind(attempt)
                 .execute(&mut *transaction)
                 .await
-                .map_err(failed("settle the quarantine"))?;
+                .map_err(failed(what))?;
+            if counts {
+                settled += done.rows_affected();
+            }
         }
-        transaction.commit().await.map_err(failed("settle the quarantine"))
+        transaction.commit().await.map_err(failed(what))?;
+        Ok(settled)
     }
 
-    pub(super) async fn propose_entries(&self, attempt: Uuid, refused: &[Quarantined]) -> Result<()> {
-        let mut connection = self.control().acquire().await.map_err(failed("write to the quarantine"))?;
-        self.insert(&mut connection, "outbox", "proposed", Some(attempt), refused).await
+    pub(super) async fn propose_entries(
+        &self,
+        claim: Claim,
+        attempt: Uuid,
+        refused: &[Quarantined],
+    ) -> Result<()> {
+        let what = "write to the quarantine";
+        let mut transaction = self.begin_under(claim, what).await?;
+        self.insert(&mut transaction, "outbox", "proposed", Some(attempt), refused).await?;
+        transaction.commit().await.map_err(failed(what))
     }
 
     async fn insert(
@@ -129,27 +177,39 @@ impl Postgres {
         Ok((holding.filter_map(held_key).collect(), asked))
     }
 
-    /// Keys are never torn: an entry behind an asked one of the same key goes along.
+    /// What stands behind an asked entry of the same key is asked for too, so that a part can be taken.
     pub(super) async fn take_entries(
         &self,
-        shard: Shard,
+        claim: Claim,
         attempt: Uuid,
         limit: usize,
     ) -> Result<Vec<Released>> {
-        let take = self.sql(&format!(
-            "WITH asked AS (SELECT DISTINCT topic, key FROM (SELECT topic, key FROM tidelock.quarantine \
-               WHERE state = 'held' AND release_asked AND key IS NOT NULL{filter} ORDER BY entry LIMIT $2) a), \
-             alone AS (SELECT entry FROM tidelock.quarantine \
-               WHERE state = 'held' AND release_asked AND key IS NULL{filter} ORDER BY entry LIMIT $2), \
-             taken AS (UPDATE tidelock.quarantine q SET state = 'releasing', attempt = $1 \
-               WHERE state = 'held'{filter} AND ((topic, key) IN (SELECT topic, key FROM asked) \
-               OR entry IN (SELECT entry FROM alone)) \
-               RETURNING entry, message_id, topic, key, record, reason) \
-             SELECT * FROM taken ORDER BY entry",
-            filter = shard_filter(shard)
+        let what = "release from the quarantine";
+        let mut transaction = self.begin_under(claim, what).await?;
+        let filter = shard_filter(claim.shard);
+        let ask = self.sql(&format!(
+            "UPDATE tidelock.quarantine SET release_asked = true WHERE state = 'held' AND NOT release_asked{filter} \
+             AND (topic, key) IN (SELECT topic, key FROM tidelock.quarantine \
+               WHERE state = 'held' AND release_asked AND key IS NOT NULL{filter})"
         ));
-        let rows = sqlx::query(take).bind(attempt).bind(limit as i64).fetch_all(self.control()).await;
-        let rows = rows.map_err(failed("release from the quarantine"))?;
+        sqlx::query(ask).execute(&mut *transaction).await.map_err(failed(what))?;
+        let take = self.sql(&format!(
+            "WITH part AS (SELECT entry, row_number() OVER upto AS place, sum(octet_length(record)) OVER upto AS bytes \
+               FROM tidelock.quarantine WHERE state = 'held' AND release_asked{filter} \
+               WINDOW upto AS (ORDER BY entry) ORDER BY entry LIMIT $2), \
+             taken AS (UPDATE tidelock.quarantine q SET state = 'releasing', attempt = $1 FROM part \
+               WHERE q.entry = part.entry AND (part.place = 1 OR part.bytes <= $3) \
+               RETURNING q.entry, q.message_id, q.topic, q.key, q.record, q.reason) \
+             SELECT * FROM taken ORDER BY entry"
+        ));
+        let rows = sqlx::query(take)
+            .bind(attempt)
+            .bind(limit as i64)
+            .bind(MAX_BYTES as i64)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(failed(what))?;
+        transaction.commit().await.map_err(failed(what))?;
         Ok(rows
             .iter()
             .map(|row| Released {
@@ -166,7 +226,9 @@ impl Postgres {
     }
 
     /// Entries that were refused again are held, with everything of their keys; nobody has asked for them any more.
-    pub(super) async fn hold_again(&self, refused: &[(i64, String)]) -> Result<()> {
+    pub(super) async fn hold_again(&self, claim: Claim, refused: &[(i64, String)]) -> Result<()> {
+        let what = "hold in the quarantine";
+        let mut transaction = self.begin_under(claim, what).await?;
         let (entries, reasons): (Vec<i64>, Vec<String>) = refused.iter().cloned().unzip();
         let hold = self.sql(
             "WITH refused AS (SELECT q.entry, q.topic, q.key, r.reason FROM tidelock.quarantine q \
@@ -179,10 +241,10 @@ impl Postgres {
         sqlx::query(hold)
             .bind(entries)
             .bind(reasons)
-            .execute(self.control())
+            .execute(&mut *transaction)
             .await
-            .map_err(failed("hold in the quarantine"))?;
-        Ok(())
+            .map_err(failed(what))?;
+        transaction.commit().await.map_err(failed(what))
     }
 
     pub(super) async fn move_outputs(

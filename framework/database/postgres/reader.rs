@@ -19,7 +19,7 @@ use super::{
     in_schema,
     position::{Chunks, Place},
     snapshot::Snapshot,
-    source::Published,
+    source::{Published, PublishedRows},
 };
 use crate::{
     database::{Batch, OutboxRow, Reader, Shard},
@@ -31,16 +31,17 @@ use crate::{
 /// Rows of the first batch, before their size is known; each batch may have four times as many as the last one.
 const FIRST_ROWS: usize = 64;
 /// Bytes after which a batch is cut, whatever its rows.
-const MAX_BYTES: usize = 16 << 20;
+pub(super) const MAX_BYTES: usize = 16 << 20;
 /// How long the server may take to flush by itself before it is forced to.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(2);
 /// PostgreSQL counts time from 2000-01-01.
 const EPOCH_2000_US: i64 = 946_684_800_000_000;
 
 const TICK: &str = "SELECT pg_current_snapshot()::text, (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint, \
-    pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn(), substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)";
-const FLUSHED: &str = "SELECT pg_current_wal_flush_lsn() - '0/0'::pg_lsn >= $1::bigint";
-const BARRIER: &str = "SELECT pg_logical_emit_message(true, 'tidelock', '')";
+    pg_current_wal_flush_lsn() >= pg_current_wal_insert_lsn(), substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8), \
+    pg_backend_pid()";
+const FLUSHED: &str = "SELECT pg_backend_pid(), pg_current_wal_flush_lsn() - '0/0'::pg_lsn >= $1::bigint";
+const BARRIER: &str = "SELECT pg_backend_pid(), pg_logical_emit_message(true, 'tidelock', '')::text";
 
 /// The statements, with schema and shard filled in. The sub-selects are evaluated once, where the bare expression
 /// would be parsed once per row.
@@ -92,8 +93,9 @@ pub struct PostgresReader {
     shard: Shard,
     /// Where it stands once everything it handed out is published.
     place: Place,
-    /// The end of the WAL at the last snapshot, until it is known to be flushed.
-    unflushed: Option<i64>,
+    /// The end of the WAL at the last snapshot, until it is known to be flushed, and the backend that took both. A crash
+    /// of the server ends every backend; a pooler goes on with another, and the same numbers mean other WAL.
+    unflushed: Option<(i64, i32)>,
     /// A synchronous standby must confirm too: asking for the local flush is not enough.
     standby: bool,
     rows: usize,
@@ -164,7 +166,7 @@ impl PostgresReader {
             }
             return Ok(None);
         }
-        self.unflushed = Some(wal);
+        self.unflushed = Some((wal, row.get(4)));
         self.place.wal = wal as u64;
         if cut || rows.len() > limit {
             let first = sqlx::query(AssertSqlSafe(self.statements.first.clone()))
@@ -179,7 +181,7 @@ impl PostgresReader {
         }
         rows.sort_unstable_by_key(|row| row.seq);
         self.place.read = now;
-        let published = Published::Rows(rows.iter().map(|row| row.seq).collect());
+        let published = PublishedRows::These(rows.iter().map(|row| row.seq).collect());
         self.batch(rows, published).map(Some)
     }
 
@@ -205,14 +207,15 @@ impl PostgresReader {
         let Some((first, last)) = bounds else {
             return Ok(None);
         };
-        let published = Published::Range { first, last, snapshot: until_text, shard: self.shard };
+        let published = PublishedRows::Range { first, last, snapshot: until_text, shard: self.shard };
         self.batch(rows, published).map(Some)
     }
 
-    fn batch(&mut self, rows: Vec<OutboxRow>, published: Published) -> Result<Batch<Published>> {
+    fn batch(&mut self, rows: Vec<OutboxRow>, published: PublishedRows) -> Result<Batch<Published>> {
         let bytes: usize = rows.iter().map(size).sum();
         let fitting = (MAX_BYTES / (bytes / rows.len()).max(1)).max(1);
         self.rows = self.rows.saturating_mul(4).min(fitting);
+        let published = Published { identity: self.identity.clone(), rows: published };
         Ok(Batch { rows, position: self.place.encode()?, published })
     }
 }
@@ -233,7 +236,7 @@ impl Reader for PostgresReader {
     }
 
     async fn durable(&mut self) -> Result<()> {
-        let Some(wal) = self.unflushed else { return Ok(()) };
+        let Some((wal, backend)) = self.unflushed else { return Ok(()) };
         if left_out(Variant::NoFlush) {
             self.unflushed = None;
             return Ok(());
@@ -243,7 +246,7 @@ impl Reader for PostgresReader {
         while !self.standby {
             let flushed =
                 sqlx::query(FLUSHED).bind(wal).fetch_one(&mut self.connection).await.map_err(failed(what))?;
-            if flushed.get(0) {
+            if flushed.get::<i32, _>(0) == backend && flushed.get(1) {
                 self.unflushed = None;
                 return Ok(());
             }
@@ -252,7 +255,17 @@ impl Reader for PostgresReader {
             }
             tokio::time::sleep(Duration::from_micros(500)).await;
         }
-        sqlx::query(BARRIER).execute(&mut self.connection).await.map_err(failed(what))?;
+        let barrier = sqlx::query(BARRIER).fetch_one(&mut self.connection).await.map_err(failed(what))?;
+        let answered: i32 = barrier.get(0);
+        if answered != backend {
+            return Err(Error::new(
+                Kind::Unavailable,
+                format!(
+                    "{what}: backend {backend} was asked, backend {answered} answered: a pooler exchanged the \
+                     connection, perhaps for a crash of the server"
+                ),
+            ));
+        }
         self.unflushed = None;
         Ok(())
     }

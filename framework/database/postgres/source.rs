@@ -17,27 +17,28 @@ use super::{
     snapshot::Snapshot,
 };
 use crate::{
-    database::{HeldKey, Quarantined, Released, Shard, Source},
+    database::{Claim, HeldKey, Quarantined, Released, Shard, Source},
     error::{Error, Kind, Result},
 };
 
 /// Rows deleted in one statement, so that no lock and no WAL burst is felt by writers.
 const SWEEP_STEP: i64 = 5_000;
 
-/// How to delete a published batch.
+/// How to delete a published batch, and where: another database uses the same numbers for other rows.
 #[derive(Debug)]
-pub enum Published {
-    /// These rows.
-    Rows(Vec<i64>),
-    /// What the snapshot sees between two places: all of it is published by then.
+pub struct Published {
+    pub(super) identity: Identity,
+    pub(super) rows: PublishedRows,
+}
+
+#[derive(Debug)]
+pub(super) enum PublishedRows {
+    These(Vec<i64>),
+    /// What the snapshot sees from the first `seq` to the last: all of it is published by then.
     Range {
-        /// The first `seq`.
         first: i64,
-        /// The last `seq`.
         last: i64,
-        /// The snapshot.
         snapshot: String,
-        /// Whose rows.
         shard: Shard,
     },
 }
@@ -78,19 +79,33 @@ impl Source for Postgres {
     }
 
     async fn started(&self, shard: Shard) -> Result<bool> {
-        let started = self.sql("SELECT EXISTS (SELECT FROM tidelock.relay_shard WHERE shard = $1)");
+        let started = self.sql(
+            "SELECT EXISTS (SELECT FROM tidelock.relay_shard WHERE shard = $1 AND started_at IS NOT NULL)",
+        );
         let row = sqlx::query(started).bind(shard.index as i32).fetch_one(self.control()).await;
         Ok(row.map_err(failed("read the state of the shard"))?.get(0))
     }
 
     async fn mark_started(&self, shard: Shard) -> Result<()> {
-        let mark = self.sql("INSERT INTO tidelock.relay_shard (shard) VALUES ($1) ON CONFLICT DO NOTHING");
+        let mark = self.sql(
+            "INSERT INTO tidelock.relay_shard AS s (shard, started_at) VALUES ($1, now()) \
+             ON CONFLICT (shard) DO UPDATE SET started_at = now() WHERE s.started_at IS NULL",
+        );
         sqlx::query(mark)
             .bind(shard.index as i32)
             .execute(self.control())
             .await
             .map_err(failed("mark the shard started"))?;
         Ok(())
+    }
+
+    async fn claim(&self, shard: Shard) -> Result<Claim> {
+        let claim = self.sql(
+            "INSERT INTO tidelock.relay_shard AS s (shard, epoch) VALUES ($1, 1) \
+             ON CONFLICT (shard) DO UPDATE SET epoch = s.epoch + 1 RETURNING epoch",
+        );
+        let row = sqlx::query(claim).bind(shard.index as i32).fetch_one(self.control()).await;
+        Ok(Claim { shard, epoch: row.map_err(failed("claim the shard"))?.get(0) })
     }
 
     async fn origin(&self) -> Result<Bytes> {
@@ -107,53 +122,89 @@ impl Source for Postgres {
             identity.require(expected)?;
             require_history(&mut connection, &place).await?;
         }
-        self.sweep(&mut connection, shard, &place).await?;
+        self.refuse_foreign_rows(&mut connection).await?;
+        self.sweep(&mut connection, shard, &place, &identity).await?;
         PostgresReader::open(connection, &self.0.schema, shard, place, identity).await
     }
 
     async fn clean(&self, published: Published) -> Result<u64> {
-        let done = match published {
-            Published::Rows(rows) => {
-                let delete = self.sql("DELETE FROM tidelock.outbox WHERE seq = ANY ($1)");
-                sqlx::query(delete).bind(rows).execute(self.control()).await
+        let Published { identity, rows } = published;
+        let mut connection = self.control().acquire().await.map_err(failed("delete published rows"))?;
+        let here = identity.condition();
+        let done = match rows {
+            PublishedRows::These(rows) => {
+                let delete =
+                    self.sql(&format!("DELETE FROM tidelock.outbox WHERE seq = ANY ($1) AND {here}"));
+                sqlx::query(delete).bind(rows).execute(&mut *connection).await
             }
-            Published::Range { first, last, snapshot, shard } => {
+            PublishedRows::Range { first, last, snapshot, shard } => {
                 let delete = self.sql(&format!(
                     "DELETE FROM tidelock.outbox WHERE seq BETWEEN $1 AND $2 \
-                     AND pg_visible_in_snapshot(xid, (SELECT $3::text::pg_snapshot)){}",
+                     AND pg_visible_in_snapshot(xid, (SELECT $3::text::pg_snapshot)) AND {here}{}",
                     shard_filter(shard)
                 ));
-                sqlx::query(delete).bind(first).bind(last).bind(snapshot).execute(self.control()).await
+                sqlx::query(delete).bind(first).bind(last).bind(snapshot).execute(&mut *connection).await
             }
         };
-        Ok(done.map_err(failed("delete published rows"))?.rows_affected())
+        let deleted = done.map_err(failed("delete published rows"))?.rows_affected();
+        if deleted == 0 {
+            Identity::read(&mut connection).await?.require(&identity)?;
+        }
+        Ok(deleted)
     }
 
-    async fn settle_quarantine(&self, shard: Shard, attempt: Option<Uuid>) -> Result<()> {
-        self.settle_attempts(shard, attempt).await
+    async fn settle_quarantine(&self, claim: Claim, attempt: Option<Uuid>) -> Result<u64> {
+        self.settle_attempts(claim, attempt).await
     }
 
-    async fn propose(&self, _: Shard, attempt: Uuid, refused: &[Quarantined]) -> Result<()> {
-        self.propose_entries(attempt, refused).await
+    async fn propose(&self, claim: Claim, attempt: Uuid, refused: &[Quarantined]) -> Result<()> {
+        self.propose_entries(claim, attempt, refused).await
     }
 
     async fn held_keys(&self, shard: Shard) -> Result<(HashSet<HeldKey>, bool)> {
         self.keys_held(shard).await
     }
 
-    async fn take_released(&self, shard: Shard, attempt: Uuid, limit: usize) -> Result<Vec<Released>> {
-        self.take_entries(shard, attempt, limit).await
+    async fn take_released(&self, claim: Claim, attempt: Uuid, limit: usize) -> Result<Vec<Released>> {
+        self.take_entries(claim, attempt, limit).await
     }
 
-    async fn refuse_released(&self, _: Shard, refused: &[(i64, String)]) -> Result<()> {
-        self.hold_again(refused).await
+    async fn refuse_released(&self, claim: Claim, refused: &[(i64, String)]) -> Result<()> {
+        self.hold_again(claim, refused).await
     }
 }
 
 impl Postgres {
+    /// Rows that were loaded from another server carry its transaction ids: they would stay invisible until this one gets
+    /// there.
+    async fn refuse_foreign_rows(&self, connection: &mut PgConnection) -> Result<()> {
+        let foreign = self.sql(
+            "SELECT xid::text, pg_snapshot_xmax(pg_current_snapshot())::text FROM tidelock.outbox \
+             WHERE xid >= (SELECT pg_snapshot_xmax(pg_current_snapshot())) ORDER BY xid LIMIT 1",
+        );
+        let row = sqlx::query(foreign).fetch_optional(connection).await;
+        match row.map_err(failed("read the outbox"))? {
+            None => Ok(()),
+            Some(row) => Err(Error::new(
+                Kind::Identity,
+                format!(
+                    "a row of the outbox has transaction id {}, the server is at {}: it was loaded from another server",
+                    row.get::<String, _>(0),
+                    row.get::<String, _>(1)
+                ),
+            )),
+        }
+    }
+
     /// Deletes what the position has passed, in steps.
-    async fn sweep(&self, connection: &mut PgConnection, shard: Shard, place: &Place) -> Result<()> {
-        let filter = shard_filter(shard);
+    async fn sweep(
+        &self,
+        connection: &mut PgConnection,
+        shard: Shard,
+        place: &Place,
+        identity: &Identity,
+    ) -> Result<()> {
+        let filter = format!("{} AND {}", shard_filter(shard), identity.condition());
         let passed = self.sql(&format!(
             "DELETE FROM tidelock.outbox WHERE seq = ANY (ARRAY(SELECT seq FROM tidelock.outbox \
              WHERE xid < (SELECT pg_snapshot_xmax($1::text::pg_snapshot)) \

@@ -6,12 +6,15 @@ use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::{Sqlite, fault::failed, reader::shard_filter, write::bucket};
+use super::{Sqlite, SqliteTransaction, fault::failed, reader::shard_filter, write::bucket};
 use crate::{
-    database::{FenceKey, HeldKey, QuarantineEntry, Quarantined, Released, Shard},
+    database::{Claim, FenceKey, HeldKey, QuarantineEntry, Quarantined, Released, Shard},
     error::{Error, Kind, Result},
     message::MessageId,
 };
+
+/// Bytes of a release in one transaction of the log; one entry may be larger.
+const MAX_BYTES: i64 = 16 << 20;
 
 impl Sqlite {
     /// The oldest entries of the quarantine.
@@ -44,18 +47,44 @@ impl Sqlite {
         }
     }
 
-    pub(super) async fn settle_attempts(&self, shard: Shard, attempt: Option<Uuid>) -> Result<()> {
+    /// A transaction under the shard's newest claim.
+    async fn begin_under(&self, claim: Claim, what: &'static str) -> Result<SqliteTransaction> {
         let mut transaction = self.begin_writing().await?;
-        let settled = self.call(settle(&mut transaction, shard, attempt)).await;
-        settled.map_err(failed("settle the quarantine"))?;
-        transaction.save().await
+        let newest = sqlx::query("SELECT 1 FROM tidelock_relay_shard WHERE shard = ?1 AND epoch = ?2")
+            .bind(claim.shard.index)
+            .bind(claim.epoch)
+            .fetch_optional(&mut *transaction);
+        if self.call(newest).await.map_err(failed(what))?.is_some() {
+            return Ok(transaction);
+        }
+        transaction.rollback().await;
+        let Claim { shard, epoch } = claim;
+        Err(Error::new(
+            Kind::Fenced,
+            format!("{what}: shard {} was claimed again after epoch {epoch}", shard.index),
+        ))
     }
 
-    pub(super) async fn propose_entries(&self, attempt: Uuid, refused: &[Quarantined]) -> Result<()> {
-        let mut transaction = self.begin_writing().await?;
+    pub(super) async fn settle_attempts(&self, claim: Claim, attempt: Option<Uuid>) -> Result<u64> {
+        let what = "settle the quarantine";
+        let mut transaction = self.begin_under(claim, what).await?;
+        let settled = self.call(settle(&mut transaction, claim.shard, attempt)).await;
+        let settled = settled.map_err(failed(what))?;
+        transaction.save().await?;
+        Ok(settled)
+    }
+
+    pub(super) async fn propose_entries(
+        &self,
+        claim: Claim,
+        attempt: Uuid,
+        refused: &[Quarantined],
+    ) -> Result<()> {
+        let what = "write to the quarantine";
+        let mut transaction = self.begin_under(claim, what).await?;
         let inserted =
             self.call(insert(&mut transaction, "outbox", "proposed", Some(attempt), refused)).await;
-        inserted.map_err(failed("write to the quarantine"))?;
+        inserted.map_err(failed(what))?;
         transaction.save().await
     }
 
@@ -66,21 +95,23 @@ impl Sqlite {
 
     pub(super) async fn take_entries(
         &self,
-        shard: Shard,
+        claim: Claim,
         attempt: Uuid,
         limit: usize,
     ) -> Result<Vec<Released>> {
-        let mut transaction = self.begin_writing().await?;
-        let taken = self.call(take(&mut transaction, shard, attempt, limit)).await;
-        let taken = taken.map_err(failed("release from the quarantine"))?;
+        let what = "release from the quarantine";
+        let mut transaction = self.begin_under(claim, what).await?;
+        let taken = self.call(take(&mut transaction, claim.shard, attempt, limit)).await;
+        let taken = taken.map_err(failed(what))?;
         transaction.save().await?;
         Ok(taken)
     }
 
-    pub(super) async fn hold_again(&self, refused: &[(i64, String)]) -> Result<()> {
-        let mut transaction = self.begin_writing().await?;
+    pub(super) async fn hold_again(&self, claim: Claim, refused: &[(i64, String)]) -> Result<()> {
+        let what = "hold in the quarantine";
+        let mut transaction = self.begin_under(claim, what).await?;
         let held = self.call(hold(&mut transaction, refused)).await;
-        held.map_err(failed("hold in the quarantine"))?;
+        held.map_err(failed(what))?;
         transaction.save().await
     }
 
@@ -88,12 +119,13 @@ impl Sqlite {
         &self,
         key: &FenceKey,
         next_offset: i64,
+        submitted: &[u8],
         pending: Bytes,
         refused: &[Quarantined],
     ) -> Result<bool> {
         let what = "move outputs to the quarantine";
         let mut transaction = self.begin_writing().await?;
-        let replaced = self.call(replace_pending(&mut transaction, key, next_offset, &pending)).await;
+        let replaced = self.call(replace_pending(&mut transaction, key, next_offset, submitted, &pending)).await;
         if !replaced.map_err(failed(what))? {
             transaction.rollback().await;
             return Ok(false);
@@ -122,26 +154,36 @@ async fn list(connection: &mut SqliteConnection, limit: u32) -> Result<Vec<Quara
     sqlx::query(list).bind(limit).fetch_all(connection).await?.iter().map(entry).collect()
 }
 
+/// Answers how many entries of the attempt there were.
 async fn settle(
     connection: &mut SqliteConnection,
     shard: Shard,
     attempt: Option<Uuid>,
-) -> Result<(), sqlx::Error> {
-    let filter = shard_filter(shard);
-    for statement in [
-        format!("DELETE FROM tidelock_quarantine WHERE state = 'releasing' AND attempt = ?1{filter}"),
-        format!(
-            "DELETE FROM tidelock_quarantine WHERE state = 'proposed' AND origin = 'outbox' \
-             AND attempt IS NOT ?1{filter}"
+) -> Result<u64, sqlx::Error> {
+    let mut settled = 0;
+    for (statement, counts) in [
+        ("DELETE FROM tidelock_quarantine WHERE state = 'releasing' AND attempt = ?1", true),
+        (
+            "UPDATE tidelock_quarantine SET state = 'held', attempt = NULL WHERE state = 'proposed' AND attempt = ?1",
+            true,
         ),
-        format!(
+        (
+            "DELETE FROM tidelock_quarantine WHERE state = 'proposed' AND origin = 'outbox' AND attempt IS NOT ?1",
+            false,
+        ),
+        (
             "UPDATE tidelock_quarantine SET state = 'held', attempt = NULL \
-             WHERE (state = 'proposed' AND attempt = ?1 OR state = 'releasing'){filter}"
+             WHERE state = 'releasing' AND attempt IS NOT ?1",
+            false,
         ),
     ] {
-        sqlx::query(AssertSqlSafe(statement)).bind(attempt).execute(&mut *connection).await?;
+        let statement = AssertSqlSafe(format!("{statement}{}", shard_filter(shard)));
+        let done = sqlx::query(statement).bind(attempt).execute(&mut *connection).await?;
+        if counts {
+            settled += done.rows_affected();
+        }
     }
-    Ok(())
+    Ok(settled)
 }
 
 async fn insert(
@@ -193,21 +235,27 @@ async fn held(
     Ok((keys, asked))
 }
 
-/// Keys are never torn: an entry behind an asked one of the same key goes along.
+/// What stands behind an asked entry of the same key is asked for too, so that a part can be taken.
 async fn take(
     connection: &mut SqliteConnection,
     shard: Shard,
     attempt: Uuid,
     limit: usize,
 ) -> Result<Vec<Released>, sqlx::Error> {
+    let filter = shard_filter(shard);
+    let ask = format!(
+        "UPDATE tidelock_quarantine SET release_asked = 1 WHERE state = 'held' AND NOT release_asked{filter} \
+         AND (topic, key) IN (SELECT topic, key FROM tidelock_quarantine \
+           WHERE state = 'held' AND release_asked AND key IS NOT NULL{filter})"
+    );
+    sqlx::query(AssertSqlSafe(ask)).execute(&mut *connection).await?;
     let take = format!(
         "UPDATE tidelock_quarantine SET state = 'releasing', attempt = ?1 \
-         WHERE state = 'held'{filter} AND ((topic, key) IN (SELECT topic, key FROM tidelock_quarantine \
-           WHERE state = 'held' AND release_asked AND key IS NOT NULL{filter} ORDER BY entry LIMIT ?2) \
-         OR entry IN (SELECT entry FROM tidelock_quarantine \
-           WHERE state = 'held' AND release_asked AND key IS NULL{filter} ORDER BY entry LIMIT ?2)) \
-         RETURNING entry, message_id, topic, key, record, reason",
-        filter = shard_filter(shard)
+         WHERE entry IN (SELECT entry FROM (SELECT entry, row_number() OVER upto AS place, \
+             sum(length(record)) OVER upto AS bytes FROM tidelock_quarantine \
+             WHERE state = 'held' AND release_asked{filter} WINDOW upto AS (ORDER BY entry) ORDER BY entry LIMIT ?2) \
+           WHERE place = 1 OR bytes <= ?3) \
+         RETURNING entry, message_id, topic, key, record, reason"
     );
     let released = |row: &SqliteRow| {
         Ok(Released {
@@ -222,7 +270,7 @@ async fn take(
         })
     };
     let rows =
-        sqlx::query(AssertSqlSafe(take)).bind(attempt).bind(limit as i64).fetch_all(connection).await?;
+        sqlx::query(AssertSqlSafe(take)).bind(attempt).bind(limit as i64).bind(MAX_BYTES).fetch_all(connection).await?;
     let mut taken: Vec<Released> = rows.iter().map(released).collect::<Result<_, sqlx::Error>>()?;
     taken.sort_unstable_by_key(|each| each.entry);
     Ok(taken)
@@ -249,17 +297,19 @@ async fn replace_pending(
     connection: &mut SqliteConnection,
     key: &FenceKey,
     next_offset: i64,
+    submitted: &[u8],
     pending: &[u8],
 ) -> Result<bool, sqlx::Error> {
     let replaced = sqlx::query(
         "UPDATE tidelock_fence SET pending = ?5, updated_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER) \
-         WHERE \"group\" = ?1 AND topic = ?2 AND partition = ?3 AND next_offset = ?4",
+         WHERE \"group\" = ?1 AND topic = ?2 AND partition = ?3 AND next_offset = ?4 AND pending = ?6",
     )
     .bind(&*key.group)
     .bind(&*key.topic)
     .bind(key.partition)
     .bind(next_offset)
     .bind(pending)
+    .bind(submitted)
     .execute(connection)
     .await?;
     Ok(replaced.rows_affected() == 1)

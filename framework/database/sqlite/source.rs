@@ -15,7 +15,7 @@ use super::{
     reader::{SqliteReader, shard_filter, went_back},
 };
 use crate::{
-    database::{HeldKey, Quarantined, Released, Shard, Source},
+    database::{Claim, HeldKey, Quarantined, Released, Shard, Source},
     error::{Error, Kind, Result},
 };
 
@@ -60,7 +60,7 @@ impl Source for Sqlite {
 
     async fn started(&self, shard: Shard) -> Result<bool> {
         let mut connection = self.writer().await?;
-        let started = sqlx::query("SELECT count(*) FROM tidelock_relay_shard WHERE shard = ?1")
+        let started = sqlx::query("SELECT count(*) FROM tidelock_relay_shard WHERE shard = ?1 AND started_at IS NOT NULL")
             .bind(shard.index)
             .fetch_one(&mut *connection);
         let row = self.call(started).await.map_err(failed("read the state of the shard"))?;
@@ -69,11 +69,24 @@ impl Source for Sqlite {
 
     async fn mark_started(&self, shard: Shard) -> Result<()> {
         let mut connection = self.writer().await?;
-        let mark = sqlx::query("INSERT INTO tidelock_relay_shard (shard) VALUES (?1) ON CONFLICT DO NOTHING")
-            .bind(shard.index)
-            .execute(&mut *connection);
+        let mark = sqlx::query(
+            "INSERT INTO tidelock_relay_shard (shard, started_at) VALUES (?1, CAST(unixepoch('subsec') * 1000000 AS INTEGER)) \
+             ON CONFLICT (shard) DO UPDATE SET started_at = excluded.started_at WHERE started_at IS NULL",
+        );
+        let mark = mark.bind(shard.index).execute(&mut *connection);
         self.call(mark).await.map_err(failed("mark the shard started"))?;
         Ok(())
+    }
+
+    async fn claim(&self, shard: Shard) -> Result<Claim> {
+        let mut connection = self.writer().await?;
+        let claim = sqlx::query(
+            "INSERT INTO tidelock_relay_shard (shard, epoch) VALUES (?1, 1) \
+             ON CONFLICT (shard) DO UPDATE SET epoch = epoch + 1 RETURNING epoch",
+        );
+        let claim = claim.bind(shard.index).fetch_one(&mut *connection);
+        let row = self.call(claim).await.map_err(failed("claim the shard"))?;
+        Ok(Claim { shard, epoch: row.get(0) })
     }
 
     async fn origin(&self) -> Result<Bytes> {
@@ -97,24 +110,24 @@ impl Source for Sqlite {
         self.sweep(published.shard, published.until).await
     }
 
-    async fn settle_quarantine(&self, shard: Shard, attempt: Option<Uuid>) -> Result<()> {
-        self.settle_attempts(shard, attempt).await
+    async fn settle_quarantine(&self, claim: Claim, attempt: Option<Uuid>) -> Result<u64> {
+        self.settle_attempts(claim, attempt).await
     }
 
-    async fn propose(&self, _: Shard, attempt: Uuid, refused: &[Quarantined]) -> Result<()> {
-        self.propose_entries(attempt, refused).await
+    async fn propose(&self, claim: Claim, attempt: Uuid, refused: &[Quarantined]) -> Result<()> {
+        self.propose_entries(claim, attempt, refused).await
     }
 
     async fn held_keys(&self, shard: Shard) -> Result<(HashSet<HeldKey>, bool)> {
         self.keys_held(shard).await
     }
 
-    async fn take_released(&self, shard: Shard, attempt: Uuid, limit: usize) -> Result<Vec<Released>> {
-        self.take_entries(shard, attempt, limit).await
+    async fn take_released(&self, claim: Claim, attempt: Uuid, limit: usize) -> Result<Vec<Released>> {
+        self.take_entries(claim, attempt, limit).await
     }
 
-    async fn refuse_released(&self, _: Shard, refused: &[(i64, String)]) -> Result<()> {
-        self.hold_again(refused).await
+    async fn refuse_released(&self, claim: Claim, refused: &[(i64, String)]) -> Result<()> {
+        self.hold_again(claim, refused).await
     }
 }
 

@@ -22,6 +22,10 @@ impl Database for Sqlite {
 
     const ONE_WRITER: bool = true;
 
+    async fn check_durable(&self) -> Result<()> {
+        self.check_processor().await
+    }
+
     async fn fence(&self, key: &FenceKey) -> Result<Option<Fence>> {
         let mut connection = self.writer().await?;
         self.call(fence(&mut connection, key)).await.map_err(failed("read the fence"))
@@ -50,10 +54,11 @@ impl Database for Sqlite {
         &self,
         key: &FenceKey,
         next_offset: i64,
+        submitted: &[u8],
         pending: Bytes,
         refused: &[Quarantined],
     ) -> Result<bool> {
-        self.move_outputs(key, next_offset, pending, refused).await
+        self.move_outputs(key, next_offset, submitted, pending, refused).await
     }
 
     async fn clean_inbox(&self, group: &str, age: Duration) -> Result<u64> {

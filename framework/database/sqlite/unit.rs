@@ -45,6 +45,19 @@ impl Unit for SqliteUnit {
         Ok(ids.iter().copied().filter(|id| !new.contains(&Uuid::from(*id))).collect())
     }
 
+    async fn retract(&mut self, group: &str, ids: &[MessageId]) -> Result<()> {
+        let list: Vec<String> = ids.iter().map(|id| Uuid::from(*id).simple().to_string()).collect();
+        let retract = sqlx::query(
+            "DELETE FROM tidelock_inbox WHERE \"group\" = ?1 \
+             AND message_id IN (SELECT unhex(value) FROM json_each(?2))",
+        );
+        let retract = retract.bind(group).bind(serde_json::json!(list)).execute(&mut *self.transaction);
+        let retracted = self.database.call(retract).await;
+        self.transaction.require_open()?;
+        retracted.map_err(failed("take message ids out of the inbox"))?;
+        Ok(())
+    }
+
     async fn advance(&mut self, advance: Advance<'_>) -> Result<bool> {
         let compare = if left_out(Variant::NoCompare) { "" } else { " AND next_offset = ?4" };
         let update = sqlx::query(AssertSqlSafe(format!(

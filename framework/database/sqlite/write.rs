@@ -26,7 +26,8 @@ impl Enqueue for Sqlite {
         self.begin_writing().await
     }
 
-    async fn commit_business(&self, transaction: SqliteTransaction, _: bool) -> Result<()> {
+    async fn commit_business(&self, mut transaction: SqliteTransaction, messages: &[Outgoing]) -> Result<()> {
+        self.insert(&mut transaction, messages).await?;
         transaction.save().await
     }
 

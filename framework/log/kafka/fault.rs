@@ -65,6 +65,14 @@ pub(super) fn kind_of(code: Code) -> Kind {
     }
 }
 
+/// Whether the broker does not know the partition: right after its start it knows none.
+pub(super) fn is_unknown(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicOrPartition)
+    )
+}
+
 /// Whether a record would be refused again, and not because of another record of its transaction.
 pub(super) fn refuses_for_good(error: &KafkaError) -> bool {
     matches!(error, KafkaError::Nul(_)) || error.rdkafka_error_code().is_some_and(is_refusal)

@@ -69,11 +69,12 @@ impl Kafka {
             let left = until.saturating_duration_since(Instant::now());
             let error = match self.admin.inner().fetch_watermarks(topic, partition, left) {
                 Ok((start, end)) => return Ok(Bounds { start, end }),
-                Err(error) => fault::failed(format!("offsets of {topic}[{partition}]"), error),
+                Err(error) => error,
             };
-            // A leader that has just been elected may not know it yet.
-            if error.kind() != Kind::Unavailable || Instant::now() + AGAIN >= until {
-                return Err(error);
+            // A leader that has just been elected may not know it yet, a broker that has just started knows nothing.
+            let kind = if fault::is_unknown(&error) { Kind::Unavailable } else { fault::kind(&error) };
+            if kind != Kind::Unavailable || Instant::now() + AGAIN >= until {
+                return Err(Error::caused(kind, format!("offsets of {topic}[{partition}]"), error));
             }
             thread::sleep(AGAIN);
         }
@@ -144,8 +145,8 @@ impl Kafka {
 }
 
 fn fatal(error: &KafkaError) -> bool {
-    matches!(error, KafkaError::MessageConsumptionFatal(_)) || fault::kind(error) == Kind::Config || {
-        use rdkafka::types::RDKafkaErrorCode as Code;
-        error.rdkafka_error_code() == Some(Code::AutoOffsetReset)
-    }
+    use rdkafka::types::RDKafkaErrorCode as Code;
+    matches!(error, KafkaError::MessageConsumptionFatal(_))
+        || error.rdkafka_error_code() == Some(Code::AutoOffsetReset)
+        || fault::kind(error) == Kind::Config && !fault::is_unknown(error)
 }
