@@ -12,6 +12,7 @@ use tidelock::{
 };
 
 mod consumer;
+mod durable;
 mod faults;
 mod processes;
 mod producer;
