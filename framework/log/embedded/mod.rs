@@ -50,6 +50,9 @@ mod store;
 mod transactions;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use client::Client;
 pub use config::EmbeddedConfig;
 pub use faults::{Call, Fault, Faults, Operation};
