@@ -11,6 +11,7 @@ use tidelock::{
     message::Headers,
 };
 
+mod chaos;
 mod consumer;
 mod durable;
 mod faults;
