@@ -11,7 +11,7 @@ use tidelock::{
     log::{
         Assignment, Assignor, Cleanup, Commit, Consumer, ConsumerEvent, Log, Producer, Received, Record,
         Subscription,
-        embedded::{Call, Client, Embedded, Fault},
+        embedded::{Call, Client, Embedded, EmbeddedConfig, Fault},
     },
 };
 use tokio::{task::JoinHandle, time::sleep};
@@ -231,7 +231,10 @@ async fn trouble(
 
 async fn run(seed: u64) -> Vec<String> {
     let world = World::new(seed);
-    let log = Embedded::in_memory().with_faults({
+    // Longer than a session: a transaction can outlive its owner's membership.
+    let transaction_timeout = Duration::from_secs(60);
+    let config = EmbeddedConfig { transaction_timeout, ..EmbeddedConfig::default() };
+    let log = Embedded::in_memory_with(config).expect("settings").with_faults({
         let world = world.clone();
         move |call: &Call<'_>| world.fault(call)
     });
@@ -287,7 +290,7 @@ fn simulated(seed: u64) -> Vec<String> {
 
 #[test]
 fn every_record_is_copied_once_and_in_order_whatever_happens() {
-    let happened: Vec<String> = (0..30).flat_map(simulated).collect();
+    let happened: Vec<String> = (0..50).flat_map(simulated).collect();
     for expected in ["Unknown", "stands still", "] true", "LoseAnswer", "Fence", "KillAfter", "is fenced"] {
         assert!(happened.iter().any(|text| text.contains(expected)), "{expected} never happened");
     }

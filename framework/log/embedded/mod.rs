@@ -6,7 +6,8 @@
 //!
 //! In memory there are no threads, no system clock and no chance: on a runtime of one thread, with a paused clock,
 //! the same calls lead to the same answers. All time is the time of `tokio::time`. Heartbeats of a consumer run on the
-//! runtime that joined it; if that stands still, so do they.
+//! runtime that joined it; if that stands still, or its clock is moved on by hand, they are late. With a file the clock
+//! must not be paused: it would run ahead while the file is written.
 //!
 //! What differs from Kafka:
 //! - a member hears of a rebalance at once, not with its next heartbeat, and groups wait for nobody at their first
@@ -14,7 +15,9 @@
 //! - a record for an unknown topic is refused at once, and topics are created only through
 //!   [`Log::topic`](super::Log::topic);
 //! - with `Embedded` itself, or one [`Client`], nothing is ever lost or late unless [`Faults`] say so;
-//! - a compacted topic is cleaned once a thousand records are new, or half as many as it holds.
+//! - a compacted topic is cleaned once a thousand records are new, or half as many as it holds;
+//! - the age of a record counts from when it was appended, record by record;
+//! - offsets of groups and transactional ids never expire.
 
 use std::{
     fmt,

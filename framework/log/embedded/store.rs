@@ -86,8 +86,13 @@ impl Store {
         let mut locked = connection.begin_with("BEGIN EXCLUSIVE").await.map_err(failed)?;
         let format: i32 =
             sqlx::query("PRAGMA user_version").fetch_one(&mut *locked).await.map_err(failed)?.get(0);
+        let tables: i64 = sqlx::query("SELECT count(*) FROM sqlite_schema")
+            .fetch_one(&mut *locked)
+            .await
+            .map_err(failed)?
+            .get(0);
         match format {
-            0 => {
+            0 if tables == 0 => {
                 for table in SCHEMA {
                     sqlx::query(table).execute(&mut *locked).await.map_err(failed)?;
                 }
@@ -98,7 +103,7 @@ impl Store {
                 return Err(Error::new(
                     Kind::Config,
                     format!(
-                        "embedded log {} has format {other}, this program knows format {FORMAT}",
+                        "embedded log {} has format {other} and {tables} tables, this program knows format {FORMAT}",
                         path.display()
                     ),
                 ));

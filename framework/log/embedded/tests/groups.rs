@@ -17,7 +17,7 @@ fn a_generation_begins_when_all_have_joined() {
     assert_eq!(beat(&mut state, first, at(1)), Beat::Quiet);
     let second = joined(&mut state, join("group", None, Assignor::Eager, &[]), at(1));
     assert_eq!(beat(&mut state, second, at(1)), Beat::Quiet);
-    assert_eq!(beat(&mut state, first, at(1)), Beat::Rejoin);
+    assert_eq!(beat(&mut state, first, at(1)), Beat::Rejoin(1));
     // Until then the old generation counts.
     let proof = Proof { group: "group".to_owned(), member: first, instance: None, generation: 1 };
     state.groups.verify(&proof).expect("current");
@@ -27,7 +27,7 @@ fn a_generation_begins_when_all_have_joined() {
     assert_eq!(assigned(beat(&mut state, second, at(2))), (2, vec![1]));
     state.groups.leave(&state.topics, "group", first, at(3));
     assert_eq!(beat(&mut state, first, at(3)), Beat::Unknown);
-    assert_eq!(beat(&mut state, second, at(3)), Beat::Rejoin);
+    assert_eq!(beat(&mut state, second, at(3)), Beat::Rejoin(2));
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn the_silent_are_expelled_and_the_late_are_not_waited_for() {
     let second = joined(&mut state, join("group", None, Assignor::Eager, &[]), at(20));
     for second_of in 21..80 {
         assert_eq!(beat(&mut state, second, at(second_of)), Beat::Quiet);
-        assert_eq!(beat(&mut state, first, at(second_of)), Beat::Rejoin, "it lives, but does not join");
+        assert_eq!(beat(&mut state, first, at(second_of)), Beat::Rejoin(3), "it lives, but does not join");
     }
     assert_eq!(assigned(beat(&mut state, second, at(80))), (4, vec![0, 1]));
     assert_eq!(beat(&mut state, first, at(80)), Beat::Unknown);
@@ -94,7 +94,7 @@ fn a_partition_moves_only_after_its_owner_has_joined_without_it() {
     assert_eq!(assigned(beat(&mut state, first, at(0))), (2, vec![0]));
     assert_eq!(assigned(beat(&mut state, second, at(0))), (2, vec![]));
     joined(&mut state, join("group", Some(first), Assignor::Cooperative, &places[..1]), at(0));
-    assert_eq!(beat(&mut state, second, at(0)), Beat::Rejoin);
+    assert_eq!(beat(&mut state, second, at(0)), Beat::Rejoin(2));
     joined(&mut state, join("group", Some(second), Assignor::Cooperative, &[]), at(0));
     assert_eq!(assigned(beat(&mut state, first, at(0))), (3, vec![0]));
     assert_eq!(assigned(beat(&mut state, second, at(0))), (3, vec![1]));

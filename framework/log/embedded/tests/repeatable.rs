@@ -7,7 +7,7 @@ fn run(seed: u64, durable: bool) -> String {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut state = state(durable);
     let mut trace = Vec::new();
-    let mut epochs = vec![0; 4];
+    let mut epochs = [0; 4];
     for second in 0..400 {
         let now = at(second / 4);
         state.tick(now);
