@@ -53,7 +53,7 @@ async fn run(options: Options) -> Result<bool, BoxError> {
     let (log, topics): (Arc<dyn Log>, Topics) = match &options.kafka {
         Some(brokers) => (Arc::new(Kafka::new(settings.kafka.clone())?), Topics::Kafka(brokers.clone())),
         None => {
-            let log = Embedded::in_memory();
+            let log = Embedded::open(options.data.join("log.db")).await?;
             (Arc::new(log.clone()), Topics::Embedded(log))
         }
     };

@@ -62,7 +62,7 @@ async fn a_reader_that_does_not_take_holds_up_only_itself() {
     let topic = topic(&log, "t", 1, Cleanup::Any).await;
     let mut producer = log.producer("id").await.expect("producer");
     for _ in 0..40 {
-        publish(&mut *producer, vec![record(&topic, 0, vec![b'x'; 1 << 20 - 1])]).await;
+        publish(&mut *producer, vec![record(&topic, 0, vec![b'x'; (1 << 20) - 1_000])]).await;
     }
     let mut member = Member::join(&log, "group", &topic, Assignor::Eager).await;
     let held = member.assigned().await;

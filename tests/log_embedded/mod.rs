@@ -11,7 +11,9 @@ use tidelock::{
     message::Headers,
 };
 
+mod chaos;
 mod consumer;
+mod durable;
 mod faults;
 mod processes;
 mod producer;

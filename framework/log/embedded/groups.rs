@@ -44,8 +44,9 @@ pub(super) struct Join {
 pub(super) enum Beat {
     /// Nothing new.
     Quiet,
-    /// Join again.
-    Rejoin,
+    /// Join again. What is held meanwhile is held under that generation, also if the member was never told what it has
+    /// in it: a partition moves only in a generation that its owner joined without it.
+    Rejoin(i32),
     /// All have joined: this is yours under that generation.
     Assigned(i32, BTreeSet<Place>),
     /// No such member: it was silent too long.
@@ -181,7 +182,7 @@ impl Groups {
         };
         member.seen = now.at;
         if joining {
-            return if member.joined { Beat::Quiet } else { Beat::Rejoin };
+            return if member.joined { Beat::Quiet } else { Beat::Rejoin(generation) };
         }
         if member.told == Some(generation) {
             return Beat::Quiet;

@@ -36,6 +36,8 @@ pub(super) enum Change {
     Cleaned {
         place: Place,
         below: i64,
+        /// Tombstones appended before that time are thrown away, too.
+        cutoff_ms: i64,
     },
 }
 

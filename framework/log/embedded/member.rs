@@ -67,7 +67,8 @@ impl Member {
             changed.as_mut().enable();
             match self.beat_or_join().await {
                 Beat::Quiet => {}
-                Beat::Rejoin => {
+                Beat::Rejoin(generation) => {
+                    self.local.lock().membership = self.id.map(|id| (id, generation));
                     self.rejoin().await;
                     continue;
                 }
@@ -267,7 +268,7 @@ impl Member {
             believed.send(ConsumerEvent::Revoked { partitions: revoked.clone(), lost, handback });
         }
         loop {
-            let next = self.next_beat().min(until);
+            let next = (Instant::now() + client.shell.config.heartbeat_interval).min(until);
             tokio::select! {
                 biased;
                 _ = &mut returned => break,

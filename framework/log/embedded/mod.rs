@@ -6,7 +6,8 @@
 //!
 //! In memory there are no threads, no system clock and no chance: on a runtime of one thread, with a paused clock,
 //! the same calls lead to the same answers. All time is the time of `tokio::time`. Heartbeats of a consumer run on the
-//! runtime that joined it; if that stands still, so do they.
+//! runtime that joined it; if that stands still, or its clock is moved on by hand, they are late. With a file the clock
+//! must not be paused: it would run ahead while the file is written.
 //!
 //! What differs from Kafka:
 //! - a member hears of a rebalance at once, not with its next heartbeat, and groups wait for nobody at their first
@@ -14,9 +15,16 @@
 //! - a record for an unknown topic is refused at once, and topics are created only through
 //!   [`Log::topic`](super::Log::topic);
 //! - with `Embedded` itself, or one [`Client`], nothing is ever lost or late unless [`Faults`] say so;
-//! - a compacted topic is cleaned once a thousand records are new, or half as many as it holds.
+//! - a compacted topic is cleaned once a thousand records are new, or half as many as it holds;
+//! - the age of a record counts from when it was appended, record by record;
+//! - offsets of groups and transactional ids never expire.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    path::Path,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use async_trait::async_trait;
 
@@ -41,14 +49,20 @@ mod process;
 mod producer;
 mod shell;
 mod state;
+mod store;
 mod transactions;
 mod writer;
+
+#[cfg(test)]
+mod tests;
 
 pub use client::Client;
 pub use config::EmbeddedConfig;
 pub use faults::{Call, Fault, Faults, Operation};
 use shell::Shell;
 use state::State;
+use store::Store;
+use writer::Writer;
 
 /// A log inside of the process. Cheap to clone; its clones are the same log, and as a [`Log`] the same
 /// [client](Self::client), of the name `main`.
@@ -76,8 +90,54 @@ impl Embedded {
         Ok(Self::around(Shell::new(State::new(config, false), start_ms, None)))
     }
 
+    /// A log in a SQLite file, which is made if it is absent. A commit is on disk when it is answered; transactions that
+    /// were open when the process ended are aborted. The file is written by a task of the runtime that opens it.
+    ///
+    /// # Errors
+    /// Kind `Unavailable` when the file is open elsewhere, `Config` when it cannot be opened or is none of ours.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, EmbeddedConfig::default()).await
+    }
+
+    /// The same with other limits.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and kind `Config` naming every problem of the settings at once.
+    pub async fn open_with(path: impl AsRef<Path>, config: EmbeddedConfig) -> Result<Self> {
+        let mut problems = Problems::default();
+        config.report(&mut problems);
+        problems.into_result()?;
+        let mut store = Store::open(path.as_ref()).await?;
+        let stored = store.load(config.window_bytes).await?;
+        let clock = || {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        };
+        // Ages must not begin anew because the system's clock was set back.
+        let start_ms = config.start_ms.unwrap_or_else(clock).max(stored.last_ms);
+        let (writer, jobs) = Writer::new();
+        let log = Self::around(Shell::new(State::restored(config, stored), Some(start_ms), Some(writer)));
+        tokio::spawn(writer::run(store, jobs, Arc::downgrade(&log.main.shell)));
+        Ok(log)
+    }
+
     fn around(shell: Shell) -> Self {
         Self { main: Client::new(Arc::new(shell), "main") }
+    }
+
+    /// Writes what is left to write and gives the file back, so that it can be opened again at once; later calls fail.
+    /// Without it that happens soon after the last clone and the last client are gone. In memory nothing happens.
+    ///
+    /// # Errors
+    /// Kind `Unavailable` when the file cannot be closed.
+    pub async fn close(&self) -> Result<()> {
+        let shell = &self.main.shell;
+        let Some(writer) = &shell.writer else { return Ok(()) };
+        drop(shell.apply(|state, _| {
+            state.broken.get_or_insert_with(|| "embedded log is closed".to_owned());
+            state.journal.flush();
+        }));
+        writer.close().await
     }
 
     /// Lets calls go wrong. The first ones installed stay.

@@ -42,12 +42,15 @@ pub(super) struct Partition {
     /// The first offset of each open transaction, by transactional id.
     open: BTreeMap<String, i64>,
     dirty: usize,
+    /// When the oldest record was appended, also if it is only in the file.
+    oldest_ms: Option<i64>,
 }
 
 impl Partition {
     /// A partition as found in the file; `recent` are its latest records.
-    pub(super) fn restored(start: i64, end: i64, window: i64, recent: Vec<Entry>) -> Self {
-        let mut partition = Self { start, end, window, ..Self::default() };
+    pub(super) fn restored(start: i64, end: i64, oldest_ms: Option<i64>, recent: Vec<Entry>) -> Self {
+        let window = recent.first().map_or(start, |entry| entry.record.offset);
+        let mut partition = Self { start, end, window, oldest_ms, ..Self::default() };
         for entry in recent {
             partition.insert(entry);
         }
@@ -80,6 +83,7 @@ impl Partition {
 
     fn insert(&mut self, entry: Entry) {
         self.bytes += weight(&entry);
+        self.oldest_ms.get_or_insert(entry.appended_ms);
         self.committed.insert(entry.record.offset, entry);
     }
 
@@ -147,21 +151,33 @@ impl Partition {
         }
     }
 
-    /// Drops records appended before `cutoff_ms` from memory; true when the start has moved. A partition whose oldest
-    /// records are only in the file learns its start from there.
+    /// Drops records appended before `cutoff_ms`; true when there were any. What is only in the file is dropped there,
+    /// and [`restart`](Self::restart) tells what is left.
     pub(super) fn expire(&mut self, cutoff_ms: i64) -> bool {
-        let mut moved = false;
+        if self.oldest_ms.is_none_or(|oldest_ms| oldest_ms >= cutoff_ms) {
+            return false;
+        }
+        let stable = self.stable();
         while let Some((offset, entry)) = self.committed.first_key_value()
             && entry.appended_ms < cutoff_ms
-            && *offset < self.stable()
+            && *offset < stable
         {
             let offset = *offset;
             self.remove(offset);
             self.start = offset + 1;
-            moved = true;
         }
         self.window = self.window.max(self.start);
-        moved
+        if self.start >= self.window {
+            self.oldest_ms = self.committed.values().next().map(|entry| entry.appended_ms);
+        }
+        true
+    }
+
+    /// The first offset that is still in the file.
+    pub(super) fn restart(&mut self, start: i64, oldest_ms: Option<i64>) {
+        self.start = self.start.max(start);
+        self.window = self.window.max(self.start);
+        self.oldest_ms = oldest_ms.or_else(|| self.committed.values().next().map(|entry| entry.appended_ms));
     }
 
     /// Keeps the latest records in memory, as many as fit into `most_bytes`, and always the last.

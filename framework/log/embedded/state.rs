@@ -8,6 +8,7 @@ use super::{
     journal::{Change, Journal},
     murmur,
     partition::{Entry, Partition, Read},
+    store::Stored,
     transactions::Transactional,
 };
 use crate::{
@@ -57,7 +58,7 @@ pub(super) struct State {
     pub(super) changed: bool,
     /// Why nothing can be written any more.
     pub(super) broken: Option<String>,
-    swept: Duration,
+    swept: Option<Duration>,
     epoch: u64,
 }
 
@@ -72,8 +73,30 @@ impl State {
             journal: Journal::new(durable),
             changed: false,
             broken: None,
-            swept: Duration::ZERO,
+            swept: None,
             epoch: 0,
+        }
+    }
+
+    /// A log as found in its file.
+    pub(super) fn restored(config: EmbeddedConfig, stored: Stored) -> Self {
+        let mut state = Self::new(config, true);
+        for topic in stored.topics {
+            state.topics.insert(topic.name.to_string(), topic);
+        }
+        for (id, epoch) in stored.epochs {
+            state.producers.insert(id, Transactional::restored(epoch));
+        }
+        for (group, place, offset) in stored.offsets {
+            state.groups.set_offset(&group, place, offset);
+        }
+        state
+    }
+
+    /// The file has thrown old records away.
+    pub(super) fn restart(&mut self, place: &Place, start: i64, oldest_ms: Option<i64>) {
+        if let Some(topic) = self.topics.get_mut(&*place.0) {
+            topic.partitions[place.1 as usize].restart(start, oldest_ms);
         }
     }
 
@@ -83,8 +106,8 @@ impl State {
         if self.groups.expire(&self.topics, now) {
             self.changed = true;
         }
-        if now.at.saturating_sub(self.swept) >= SWEEP {
-            self.swept = now.at;
+        if self.swept.is_none_or(|swept| now.at.saturating_sub(swept) >= SWEEP) {
+            self.swept = Some(now.at);
             self.sweep(now);
         }
     }
@@ -112,9 +135,10 @@ impl State {
         let cutoff_ms = self.cutoff(now);
         for topic in self.topics.values_mut().filter(|topic| !topic.compacted) {
             for (number, partition) in topic.partitions.iter_mut().enumerate() {
-                partition.expire(cutoff_ms);
-                let place = (Arc::clone(&topic.name), number as i32);
-                self.journal.add(Change::Expired { place, cutoff_ms });
+                if partition.expire(cutoff_ms) {
+                    let place = (Arc::clone(&topic.name), number as i32);
+                    self.journal.add(Change::Expired { place, cutoff_ms });
+                }
             }
         }
     }
@@ -128,7 +152,7 @@ impl State {
         let Some(partition) = topic.partitions.get_mut(place.1 as usize) else { return };
         if compacted && partition.wants_cleaning() {
             let below = partition.clean(cutoff_ms);
-            self.journal.add(Change::Cleaned { place: place.clone(), below });
+            self.journal.add(Change::Cleaned { place: place.clone(), below, cutoff_ms });
         }
         if durable {
             partition.shrink(window);

@@ -117,7 +117,8 @@ impl State {
     /// Commits what is open; with a file, [`complete`](Self::complete) follows once it is stored.
     pub(super) fn commit(&mut self, id: &str, epoch: u64, now: Now) -> Result<()> {
         let durable = self.journal.durable();
-        let producer = self.producers.get_mut(id).filter(|producer| producer.epoch == epoch);
+        let producer = self.producers.get_mut(id);
+        let producer = producer.filter(|producer| producer.epoch == epoch && !producer.prepared());
         let Some(open) = producer.and_then(|producer| producer.open.as_mut()) else {
             return Err(fenced(id));
         };
