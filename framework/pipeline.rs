@@ -227,6 +227,7 @@ async fn keep_running(name: String, task: Arc<Task>, stop: CancellationToken, he
                 info!(component = name, error = %failure, failures, "starting again");
                 health.set(&name, State::Recovering(failure.to_string()));
                 tokio::select! {
+                    biased;
                     () = tokio::time::sleep(backoff.wait(failures)) => {}
                     () = stop.cancelled() => {}
                 }

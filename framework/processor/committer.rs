@@ -238,6 +238,7 @@ impl Cycle {
                     failures += 1;
                     warn!(group = &*self.group, %error, failures, advice = advice(error.kind()), "no new producer yet");
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep(backoff.wait(failures)) => {}
                         () = self.stop.cancelled() => {}
                     }

@@ -194,14 +194,15 @@ impl<D: Database> Runner<D> {
         let mut closing = false;
         let outcome = loop {
             let event = tokio::select! {
-                event = events.recv() => event,
-                Some(panic) = panicked.recv() => break Err(panic),
+                biased;
                 () = stop.cancelled(), if !closing => {
                     closing = true;
                     let consumer = consumer.clone();
                     tokio::spawn(async move { consumer.close().await });
                     continue;
                 }
+                event = events.recv() => event,
+                Some(panic) = panicked.recv() => break Err(panic),
             };
             match event {
                 Some(ConsumerEvent::Records { assignment, flow, records }) => {
@@ -291,8 +292,9 @@ impl<D: Database> Runner<D> {
         let what = partition.name();
         let task = watched(&shared.panics, what, async move {
             tokio::select! {
-                () = partition.run() => {}
+                biased;
                 () = cancelled.cancelled() => {}
+                () = partition.run() => {}
             }
             partition.finish().await;
         });

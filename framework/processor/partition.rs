@@ -128,6 +128,7 @@ impl<D: Database> Partition<D> {
                 return Ok(());
             }
             tokio::select! {
+                biased;
                 chunk = self.chunks.recv() => match chunk {
                     Some(chunk) => self.keep(chunk),
                     None => return Err(Error::new(Kind::Stopped, "the consumer ended")),

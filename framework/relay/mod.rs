@@ -92,13 +92,14 @@ impl<S: Source> Relay<S> {
         let mut closing = false;
         let outcome = loop {
             let event = tokio::select! {
-                event = events.recv() => event,
+                biased;
                 () = stop.cancelled(), if !closing => {
                     closing = true;
                     let consumer = consumer.clone();
                     tokio::spawn(async move { consumer.close().await });
                     continue;
                 }
+                event = events.recv() => event,
             };
             match event {
                 Some(ConsumerEvent::Assigned(partitions)) => {

@@ -101,6 +101,7 @@ impl<S: Source> ShardRelay<S> {
                     info!(relay = name, error = %failure, failures, advice = advice(failure.kind()), "recovering");
                     self.health.set(&name, State::Recovering(failure.to_string()));
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep(backoff.wait(failures)) => {}
                         () = self.stop.cancelled() => {}
                     }
@@ -159,6 +160,7 @@ impl<S: Source> ShardRelay<S> {
             let planned = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Err(Error::new(Kind::Stopped, "the relay was stopped")),
+                () = cleaner.ended() => return Err(cleaning_failed()),
                 planned = ahead.next() => planned?,
                 () = tokio::time::sleep_until(session.release_due) => continue,
             };
@@ -368,7 +370,14 @@ impl<P: Send + 'static> Cleaner<P> {
 
     /// A cleaner that failed ends the session: the next one begins with a sweep.
     async fn clean(&self, published: P) -> Result<()> {
-        let failed = || Error::new(Kind::Unavailable, "published rows could not be deleted");
-        self.published.send(published).await.map_err(|_| failed())
+        self.published.send(published).await.map_err(|_| cleaning_failed())
     }
+
+    async fn ended(&self) {
+        self.published.closed().await;
+    }
+}
+
+fn cleaning_failed() -> Error {
+    Error::new(Kind::Unavailable, "published rows could not be deleted")
 }

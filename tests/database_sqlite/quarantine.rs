@@ -78,7 +78,7 @@ async fn what_is_proposed_counts_once_a_position_names_the_attempt() {
 }
 
 #[tokio::test]
-async fn a_release_takes_the_whole_key_in_order() {
+async fn a_release_takes_the_oldest_first_and_the_whole_key_in_the_end() {
     let shop = Shop::new().await;
     let keys = ["a", "b", "a", "c", "b", "a"];
     let messages: Vec<_> =
@@ -89,14 +89,33 @@ async fn a_release_takes_the_whole_key_in_order() {
     assert_eq!(shop.sqlite.release(messages[1].id).await.unwrap(), 2);
     assert!(shop.sqlite.held_keys(ALL).await.unwrap().1);
     assert!(shop.sqlite.release(MessageId::new()).await.is_err());
-    // The limit is one of messages, but it never cuts a key; what came behind later goes along.
+    // What came behind later goes along, in its turn.
     shop.hold(&[refused(Some("a"), "6")]).await;
-    let attempt = Uuid::new_v4();
-    assert_eq!(shop.take(attempt, 1).await, ["0", "2", "5", "6"]);
-    assert!(shop.take(attempt, 0).await.is_empty());
-    shop.sqlite.settle_quarantine(CLAIM, Some(attempt)).await.unwrap();
-    assert_eq!(shop.reasons().await, ["1", "3", "4"], "what was published is gone");
-    assert_eq!(shop.sqlite.held_keys(ALL).await.unwrap(), (held(&["b", "c"]), true));
+    for (limit, taken, left, keys) in [
+        (3, &["0", "1", "2"][..], &["3", "4", "5", "6"][..], &["a", "b", "c"][..]),
+        (1, &["4"], &["3", "5", "6"], &["a", "c"]),
+        (9, &["5", "6"], &["3"], &["c"]),
+    ] {
+        let attempt = Uuid::new_v4();
+        assert_eq!(shop.take(attempt, limit).await, taken);
+        shop.sqlite.settle_quarantine(CLAIM, Some(attempt)).await.unwrap();
+        assert_eq!(shop.reasons().await, left, "what was published is gone");
+        assert_eq!(shop.sqlite.held_keys(ALL).await.unwrap(), (held(keys), left.len() > 1));
+    }
+}
+
+#[tokio::test]
+async fn a_release_of_large_messages_takes_as_many_as_fit() {
+    let shop = Shop::new().await;
+    let large = |n: &str, size: usize| Quarantined { record: vec![0; size].into(), ..refused(Some("a"), n) };
+    let messages = [large("1", 17 << 20), large("2", 9 << 20), large("3", 7 << 20), large("4", 1)];
+    shop.hold(&messages).await;
+    shop.sqlite.release(messages[0].id).await.unwrap();
+    for taken in [&["1"][..], &["2", "3"], &["4"]] {
+        let attempt = Uuid::new_v4();
+        assert_eq!(shop.take(attempt, 10).await, taken);
+        shop.sqlite.settle_quarantine(CLAIM, Some(attempt)).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::{
 
 use fastrand::Rng;
 use tidelock::log::embedded::{Call, Fault, Operation};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// A process as the scheduler sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,13 +18,45 @@ pub(crate) enum Status {
     Dead,
 }
 
+/// The life of one process. Those who wait for it are told in their order, where a channel of tokio would tell them in
+/// any.
+pub(crate) struct Life {
+    status: Mutex<Status>,
+    changed: Notify,
+}
+
+impl Life {
+    fn new() -> Self {
+        Self { status: Mutex::new(Status::Running), changed: Notify::new() }
+    }
+
+    /// The dead stay dead.
+    fn set(&self, to: Status) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if *status != Status::Dead {
+            *status = to;
+            self.changed.notify_waiters();
+        }
+    }
+
+    pub(crate) async fn is(&self, wanted: Status) {
+        loop {
+            let changed = self.changed.notified();
+            if *self.status.lock().unwrap_or_else(PoisonError::into_inner) == wanted {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
 struct State {
     random: Rng,
     /// How many faults are still to come; 0 once the world is calm.
     left: u32,
     /// One call in so many goes wrong.
     one_in: u32,
-    processes: BTreeMap<String, watch::Sender<Status>>,
+    processes: BTreeMap<String, Arc<Life>>,
     /// What happened, in order: two runs of a seed are alike if their traces are.
     trace: Vec<String>,
     faults: BTreeMap<&'static str, u32>,
@@ -57,24 +89,17 @@ impl Fate {
     }
 
     /// A new incarnation of a process.
-    pub(crate) fn born(&self, name: &str) -> watch::Receiver<Status> {
-        let (sender, receiver) = watch::channel(Status::Running);
-        self.lock().processes.insert(name.to_owned(), sender);
-        receiver
+    pub(crate) fn born(&self, name: &str) -> Arc<Life> {
+        let life = Arc::new(Life::new());
+        self.lock().processes.insert(name.to_owned(), Arc::clone(&life));
+        life
     }
 
-    /// The dead stay dead.
     pub(crate) fn set(&self, name: &str, status: Status) {
         let mut state = self.lock();
         state.trace.push(format!("{name} {status:?}"));
-        if let Some(process) = state.processes.get(name) {
-            process.send_if_modified(|now| {
-                let changes = *now != Status::Dead;
-                if changes {
-                    *now = status;
-                }
-                changes
-            });
+        if let Some(life) = state.processes.get(name) {
+            life.set(status);
         }
     }
 
@@ -115,7 +140,7 @@ impl Fate {
         if matches!(fault, Fault::Kill | Fault::KillAfter)
             && let Some(process) = state.processes.get(client)
         {
-            process.send_replace(Status::Dead);
+            process.set(Status::Dead);
         }
         fault
     }

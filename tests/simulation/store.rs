@@ -15,17 +15,17 @@ use tidelock::{
     message::MessageId,
     prelude::async_trait,
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::fate::{Fate, Status};
+use super::fate::{Fate, Life, Status};
 
 /// The connection of one process.
 #[derive(Clone)]
 pub(crate) struct Store {
     inner: Sqlite,
     client: Arc<str>,
-    status: watch::Receiver<Status>,
+    life: Arc<Life>,
     fate: Fate,
 }
 
@@ -41,24 +41,13 @@ fn lost(what: &str) -> Error {
 }
 
 impl Store {
-    pub(crate) fn new(inner: Sqlite, client: &str, status: watch::Receiver<Status>, fate: Fate) -> Self {
-        Self { inner, client: client.into(), status, fate }
+    pub(crate) fn new(inner: Sqlite, client: &str, life: Arc<Life>, fate: Fate) -> Self {
+        Self { inner, client: client.into(), life, fate }
     }
 
     /// Waits while the process is stopped; for ever if it is dead.
     async fn alive(&self) {
-        let mut status = self.status.clone();
-        loop {
-            let now = *status.borrow_and_update();
-            match now {
-                Status::Running => return,
-                Status::Frozen => {}
-                Status::Dead => pending().await,
-            }
-            if status.changed().await.is_err() {
-                pending::<()>().await;
-            }
-        }
+        self.life.is(Status::Running).await;
     }
 
     async fn enter(&self, what: &str) -> Result<Answer> {

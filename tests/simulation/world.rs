@@ -21,7 +21,7 @@ use tidelock::{
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
 use super::{
-    fate::{Fate, Status},
+    fate::{Fate, Life, Status},
     store::Store,
 };
 use crate::crash::verdict::Verdict;
@@ -217,8 +217,8 @@ struct World {
 }
 
 impl World {
-    fn pipeline(&self, slot: usize, client: &Client, status: watch::Receiver<Status>) -> Pipeline {
-        let store = Store::new(self.database.clone(), client.name(), status, self.fate.clone());
+    fn pipeline(&self, slot: usize, client: &Client, life: Arc<Life>) -> Pipeline {
+        let store = Store::new(self.database.clone(), client.name(), life, self.fate.clone());
         let shape = &self.shape;
         let relay = RelayConfig {
             shards: shape.shards,
@@ -248,9 +248,9 @@ impl World {
     async fn live(self, slot: usize, calm: watch::Receiver<bool>) {
         for incarnation in 0.. {
             let name = format!("{slot}.{incarnation}");
-            let mut status = self.fate.born(&name);
+            let life = self.fate.born(&name);
             let client = self.log.client(&name);
-            let pipeline = self.pipeline(slot, &client, status.clone());
+            let pipeline = self.pipeline(slot, &client, life.clone());
             self.living.lock().unwrap().insert(slot, client.clone());
             let work = async {
                 while pipeline.start().await.is_err() {
@@ -260,7 +260,7 @@ impl World {
             };
             tokio::select! {
                 biased;
-                _ = status.wait_for(|status| *status == Status::Dead) => {}
+                () = life.is(Status::Dead) => {}
                 () = work => {}
             }
             client.kill();
