@@ -32,6 +32,7 @@
 //!   contract. [`Outbox`](outbox::Outbox): how a business transaction publishes.
 //! - [`Pipeline`](pipeline::Pipeline): start, ready, stop. [`Settings`](settings::Settings): from code or environment.
 //! - [`Kafka`](log::kafka::Kafka) and [`Postgres`](database::postgres::Postgres): the two sides.
+//! - [`Embedded`](log::embedded::Embedded): a log without a broker, for trying out and for tests.
 //!
 //! The repository's DESIGN.md has the map of the files, the life of one message, and what is not obvious.
 
