@@ -31,8 +31,8 @@
 //! - [`Event`](event::Event): what travels. [`Handler`](handler::Handler): what you write; its documentation is the
 //!   contract. [`Outbox`](outbox::Outbox): how a business transaction publishes.
 //! - [`Pipeline`](pipeline::Pipeline): start, ready, stop. [`Settings`](settings::Settings): from code or environment.
-//! - [`Kafka`](log::kafka::Kafka) on one side, [`Postgres`](database::postgres::Postgres) or
-//!   [`Sqlite`](database::sqlite::Sqlite) on the other.
+//! - [`Kafka`](log::kafka::Kafka) or, without a server, [`Embedded`](log::embedded::Embedded) on one side,
+//!   [`Postgres`](database::postgres::Postgres) or [`Sqlite`](database::sqlite::Sqlite) on the other.
 //!
 //! The repository's DESIGN.md has the map of the files, the life of one message, and what is not obvious.
 

@@ -21,10 +21,10 @@ use super::{Member, committed, next_of, publish, record, seen, sent, text, topic
 const CHILD: &str = "TIDELOCK_TEST_EMBEDDED_FILE";
 
 /// A folder of its own, gone with the test.
-struct Folder(PathBuf);
+pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let path = std::env::temp_dir().join(format!("tidelock-embedded-{}", uuid::Uuid::now_v7().simple()));
         std::fs::create_dir(&path).expect("folder");
         Self(path)
@@ -34,7 +34,7 @@ impl Folder {
         self.0.join("log.db")
     }
 
-    async fn open(&self) -> Embedded {
+    pub(super) async fn open(&self) -> Embedded {
         self.open_with(EmbeddedConfig::default()).await
     }
 
@@ -145,6 +145,19 @@ async fn a_second_opener_is_refused() {
     std::fs::write(folder.0.join("text"), "no database, but some text".repeat(100)).expect("file");
     let error = Embedded::open(folder.0.join("text")).await.expect_err("no database");
     assert_eq!(error.kind(), Kind::Config);
+}
+
+#[tokio::test]
+async fn a_file_of_another_kind_is_refused() {
+    use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
+    let folder = Folder::new();
+    let options = SqliteConnectOptions::new().filename(folder.file()).create_if_missing(true);
+    let mut other = SqliteConnection::connect_with(&options).await.expect("database");
+    other.execute("CREATE TABLE theirs (id INTEGER)").await.expect("table");
+    other.close().await.expect("closed");
+    let error = Embedded::open(folder.file()).await.expect_err("not ours");
+    assert_eq!(error.kind(), Kind::Config);
+    assert!(error.to_string().contains("has format 0 and 1 tables"), "{error}");
 }
 
 #[tokio::test]

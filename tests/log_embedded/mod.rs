@@ -15,6 +15,7 @@ mod chaos;
 mod consumer;
 mod durable;
 mod faults;
+mod pipeline;
 mod processes;
 mod producer;
 mod rebalance;

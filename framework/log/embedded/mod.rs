@@ -13,7 +13,7 @@
 //! - a member hears of a rebalance at once, not with its next heartbeat, and groups wait for nobody at their first
 //!   start;
 //! - a record for an unknown topic is refused at once, and topics are created only through
-//!   [`Log::topic`](super::Log::topic);
+//!   [`Log::topic`];
 //! - with `Embedded` itself, or one [`Client`], nothing is ever lost or late unless [`Faults`] say so;
 //! - a compacted topic is cleaned once a thousand records are new, or half as many as it holds;
 //! - the age of a record counts from when it was appended, record by record;
