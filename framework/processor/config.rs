@@ -14,7 +14,7 @@ pub enum StartAt {
     /// With the oldest record.
     #[default]
     Earliest,
-    /// With the records written from now on.
+    /// With the records written from now on. Needs a database, which remembers the first start.
     Latest,
 }
 

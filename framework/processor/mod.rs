@@ -79,7 +79,7 @@ impl<D: Database> Processor<D> {
         &self.group
     }
 
-    pub(crate) fn report(&self, problems: &mut Problems) {
+    pub(crate) fn report(&self, problems: &mut Problems, defaults: &ProcessorConfig) {
         problems.check(!self.group.is_empty(), || "a processor's group is not set".to_owned());
         problems.check(!self.registry.topics().is_empty(), || {
             format!("processor {:?} has no handler", self.group)
@@ -90,6 +90,14 @@ impl<D: Database> Processor<D> {
         if let Some(config) = &self.config {
             config.report(problems);
         }
+        let start = self.config.as_ref().unwrap_or(defaults).start;
+        problems.check(D::FENCED || start == StartAt::Earliest, || {
+            format!(
+                "processor {:?} has no database and start = latest: nothing would tell its first start from a partition \
+                 that was added or an offset that has expired, and what came before would be skipped; expected earliest",
+                self.group
+            )
+        });
     }
 
     pub(crate) fn into_runner(
