@@ -1,7 +1,7 @@
 //! Log to handler to database and log: group membership, and one worker per assigned partition.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
@@ -199,6 +199,7 @@ impl<D: Database> Runner<D> {
         });
         let cleaner = inbox::spawn_cleaner(shared.clone(), self.group.clone());
         let mut running: HashMap<Assignment, Running> = HashMap::new();
+        let mut held: HashSet<Assignment> = HashSet::new();
         let mut closing = false;
         let outcome = loop {
             let event = tokio::select! {
@@ -221,6 +222,7 @@ impl<D: Database> Runner<D> {
                 Some(ConsumerEvent::Assigned(partitions)) => {
                     for at in partitions {
                         info!(processor = name, partition = %at, "assigned");
+                        held.insert(at.clone());
                         running.insert(at.clone(), self.start(&shared, at));
                     }
                     self.health.set(&name, State::Ready);
@@ -229,6 +231,7 @@ impl<D: Database> Runner<D> {
                     info!(processor = name, ?partitions, lost, "revoked");
                     end(partitions.iter().filter_map(|at| running.remove(at)), lost).await;
                     for at in &partitions {
+                        held.remove(at);
                         self.health.remove(&format!("{name} {at}"));
                     }
                     drop(handback);
@@ -254,10 +257,10 @@ impl<D: Database> Runner<D> {
                 }
             }
         };
-        for at in running.keys() {
+        end(running.into_values(), outcome.is_err()).await;
+        for at in held {
             self.health.remove(&format!("{name} {at}"));
         }
-        end(running.into_values(), outcome.is_err()).await;
         give_up.cancel();
         cleaner.abort();
         consumer.close().await;

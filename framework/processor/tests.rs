@@ -237,15 +237,19 @@ async fn member(told: &Told, health: Health, stop: &CancellationToken) -> JoinHa
 /// What the first worker submitted may still wait at the committer: a second one would submit it again.
 #[tokio::test]
 async fn a_partition_that_cannot_be_read_gets_no_second_worker_under_its_assignment() {
-    let (told, stop) = (Told::new(Trouble::None), CancellationToken::new());
-    let running = member(&told, Health::default(), &stop).await;
+    let (told, health) = (Told::new(Trouble::None), Health::default());
+    let running = member(&told, health.clone(), &CancellationToken::new()).await;
     until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
     told.tell(ConsumerEvent::Failed(at(), Error::new(Kind::Unavailable, "past its queue")));
     until("asked to join again", || told.0.starts.load(Ordering::SeqCst) == 2).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(told.0.looks.load(Ordering::SeqCst), 1, "a second worker took over");
-    stop.cancel();
-    running.await.unwrap().unwrap();
+    let state = health.report().remove("processor group topic[0]");
+    assert_eq!(state, Some(State::Recovering("past its queue".to_owned())));
+    // Whoever has the partition next says how it is.
+    told.tell(ConsumerEvent::Fatal(Error::new(Kind::Fenced, "by another member")));
+    assert_eq!(running.await.unwrap().unwrap_err().kind(), Kind::Fenced);
+    assert!(health.report().is_empty(), "{:?}", health.report());
 }
 
 #[tokio::test]
