@@ -143,7 +143,7 @@ impl<D: Database> Builder<D> {
         let mut problems = Problems::default();
         self.defaults.report(&mut problems);
         for (number, processor) in self.processors.iter().enumerate() {
-            processor.report(&mut problems);
+            processor.report(&mut problems, &self.defaults);
             let group = processor.group();
             problems.check(self.processors[..number].iter().all(|other| other.group() != group), || {
                 format!(

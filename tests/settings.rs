@@ -99,12 +99,17 @@ fn a_database_that_cannot_be_right() {
         ("APP_DATABASE_MAX_CONNECTIONS", "0"),
         ("APP_DATABASE_CONNECT_TIMEOUT", "0s"),
         ("APP_DATABASE_IDLE_IN_TRANSACTION_TIMEOUT", "10us"),
+        ("APP_DATABASE_ANSWER_TIMEOUT", "0s"),
         ("APP_DATABASE_SCHEMA", ""),
     ];
     let text = read(&[&ENOUGH[..], &wrong].concat()).unwrap_err().to_string();
-    for part in
-        ["max_connections = 0", "connect_timeout = 0", "idle_in_transaction_timeout = 10", "schema \"\""]
-    {
+    for part in [
+        "max_connections = 0",
+        "connect_timeout = 0",
+        "idle_in_transaction_timeout = 10",
+        "answer_timeout = 0",
+        "schema \"\"",
+    ] {
         assert!(text.contains(part), "{part:?} is not in {text:?}");
     }
 }

@@ -13,6 +13,11 @@ use crate::{
 };
 
 /// Kafka-only mode: what a handler emits and the offset are one Kafka transaction; there is no inbox.
+///
+/// Nothing but the group's committed offset says what was handled. When Kafka has forgotten it, because the group was
+/// empty for longer than `offsets.retention.minutes` (7 days by default) or somebody deleted it, everything that is
+/// still in the topic is handled again. A processor that starts at the latest record is refused: it would skip records
+/// instead, without a word.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoDatabase;
 

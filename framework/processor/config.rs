@@ -14,7 +14,7 @@ pub enum StartAt {
     /// With the oldest record.
     #[default]
     Earliest,
-    /// With the records written from now on.
+    /// With the records written from now on. Needs a database, which remembers the first start.
     Latest,
 }
 
@@ -68,7 +68,8 @@ pub struct ProcessorConfig {
     pub inbox_retention: Duration,
     /// The first wait after a failed execution. Defaults to 100 ms.
     pub retry_first: Duration,
-    /// The longest wait after failed executions. Defaults to 10 s.
+    /// The longest wait after failed executions; what looks like a wrong setting is tried again after three times
+    /// that. Defaults to 10 s.
     pub retry_most: Duration,
     /// How partitions move between instances. Defaults to cooperative.
     pub assignor: Assignor,

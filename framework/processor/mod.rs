@@ -1,7 +1,7 @@
 //! Log to handler to database and log: group membership, and one worker per assigned partition.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
@@ -79,7 +79,7 @@ impl<D: Database> Processor<D> {
         &self.group
     }
 
-    pub(crate) fn report(&self, problems: &mut Problems) {
+    pub(crate) fn report(&self, problems: &mut Problems, defaults: &ProcessorConfig) {
         problems.check(!self.group.is_empty(), || "a processor's group is not set".to_owned());
         problems.check(!self.registry.topics().is_empty(), || {
             format!("processor {:?} has no handler", self.group)
@@ -90,6 +90,14 @@ impl<D: Database> Processor<D> {
         if let Some(config) = &self.config {
             config.report(problems);
         }
+        let start = self.config.as_ref().unwrap_or(defaults).start;
+        problems.check(D::FENCED || start == StartAt::Earliest, || {
+            format!(
+                "processor {:?} has no database and start = latest: nothing would tell its first start from a partition \
+                 that was added or an offset that has expired, and what came before would be skipped; expected earliest",
+                self.group
+            )
+        });
     }
 
     pub(crate) fn into_runner(
@@ -191,6 +199,7 @@ impl<D: Database> Runner<D> {
         });
         let cleaner = inbox::spawn_cleaner(shared.clone(), self.group.clone());
         let mut running: HashMap<Assignment, Running> = HashMap::new();
+        let mut held: HashSet<Assignment> = HashSet::new();
         let mut closing = false;
         let outcome = loop {
             let event = tokio::select! {
@@ -214,6 +223,7 @@ impl<D: Database> Runner<D> {
                 Some(ConsumerEvent::Assigned(partitions)) => {
                     for at in partitions {
                         info!(processor = name, partition = %at, "assigned");
+                        held.insert(at.clone());
                         running.insert(at.clone(), self.start(&shared, at));
                     }
                     self.health.set(&name, State::Ready);
@@ -222,6 +232,7 @@ impl<D: Database> Runner<D> {
                     info!(processor = name, ?partitions, lost, "revoked");
                     end(partitions.iter().filter_map(|at| running.remove(at)), lost).await;
                     for at in &partitions {
+                        held.remove(at);
                         self.health.remove(&format!("{name} {at}"));
                     }
                     drop(handback);
@@ -247,10 +258,10 @@ impl<D: Database> Runner<D> {
                 }
             }
         };
-        for at in running.keys() {
+        end(running.into_values(), outcome.is_err()).await;
+        for at in held {
             self.health.remove(&format!("{name} {at}"));
         }
-        end(running.into_values(), outcome.is_err()).await;
         give_up.cancel();
         cleaner.abort();
         consumer.close().await;

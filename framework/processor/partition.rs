@@ -82,7 +82,11 @@ impl<D: Database> Partition<D> {
                 Action::Stop => {
                     error!(processor = name, error = %failure, advice = advice(failure.kind()), "the partition stopped");
                     self.shared.health.set(&name, State::Failed(failure.to_string()));
-                    return std::future::pending().await;
+                    if failure.kind() != Kind::Config {
+                        return std::future::pending().await;
+                    }
+                    // Brokers that do not know a topic yet, or no more for a moment, answer as if it were a mistake.
+                    tokio::time::sleep(3 * backoff.most).await;
                 }
                 Action::Recover | Action::End => {
                     failures = if self.next == before { failures + 1 } else { 1 };

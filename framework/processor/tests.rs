@@ -19,7 +19,8 @@ use crate::{
     event::Event,
     handler::{Context, Outcome},
     log::{
-        Bounds, Commit, ConsumerEvents, GroupMetadata, PartitionOffset, Producer, Record, Refusal, Rotation,
+        Bounds, Commit, ConsumerEvents, GroupMetadata, KnownTopics, PartitionOffset, Producer, Record,
+        Refusal, Rotation,
     },
     message::{Key, Message},
 };
@@ -32,6 +33,9 @@ enum Trouble {
     NeverCommits,
     CommitterPanics,
     WorkerPanics,
+    /// The first two questions after the start are answered as if there were no topic.
+    LateTopic,
+    NoTopic,
 }
 
 struct World {
@@ -40,6 +44,7 @@ struct World {
     looks: AtomicUsize,
     starts: AtomicUsize,
     begins: AtomicUsize,
+    topics: AtomicUsize,
 }
 
 /// Log, producer and consumer in one.
@@ -54,6 +59,7 @@ impl Told {
             looks: AtomicUsize::new(0),
             starts: AtomicUsize::new(0),
             begins: AtomicUsize::new(0),
+            topics: AtomicUsize::new(0),
         }))
     }
 
@@ -63,7 +69,12 @@ impl Told {
 
     fn runner(&self, health: Health) -> Runner<NoDatabase> {
         let processor = Processor::new("group").handle(Idle);
-        processor.into_runner(Arc::new(self.clone()), NoDatabase, &ProcessorConfig::default(), None, health)
+        let quick = ProcessorConfig {
+            retry_first: Duration::from_millis(50),
+            retry_most: Duration::from_millis(50),
+            ..ProcessorConfig::default()
+        };
+        processor.into_runner(Arc::new(self.clone()), NoDatabase, &quick, None, health)
     }
 }
 
@@ -88,7 +99,12 @@ impl Log for Told {
     }
 
     async fn topic(&self, _: &TopicSpec) -> Result<i32> {
-        Ok(1)
+        match (self.0.trouble, self.0.topics.fetch_add(1, Ordering::SeqCst)) {
+            (Trouble::LateTopic, 1..3) | (Trouble::NoTopic, _) => {
+                Err(Error::new(Kind::Config, "there is no such topic"))
+            }
+            _ => Ok(1),
+        }
     }
 
     async fn producer(&self, _: &str) -> Result<Box<dyn Producer>> {
@@ -221,15 +237,19 @@ async fn member(told: &Told, health: Health, stop: &CancellationToken) -> JoinHa
 /// What the first worker submitted may still wait at the committer: a second one would submit it again.
 #[tokio::test]
 async fn a_partition_that_cannot_be_read_gets_no_second_worker_under_its_assignment() {
-    let (told, stop) = (Told::new(Trouble::None), CancellationToken::new());
-    let running = member(&told, Health::default(), &stop).await;
+    let (told, health) = (Told::new(Trouble::None), Health::default());
+    let running = member(&told, health.clone(), &CancellationToken::new()).await;
     until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
     told.tell(ConsumerEvent::Failed(at(), Error::new(Kind::Unavailable, "past its queue")));
     until("asked to join again", || told.0.starts.load(Ordering::SeqCst) == 2).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(told.0.looks.load(Ordering::SeqCst), 1, "a second worker took over");
-    stop.cancel();
-    running.await.unwrap().unwrap();
+    let state = health.report().remove("processor group topic[0]");
+    assert_eq!(state, Some(State::Recovering("past its queue".to_owned())));
+    // Whoever has the partition next says how it is.
+    told.tell(ConsumerEvent::Fatal(Error::new(Kind::Fenced, "by another member")));
+    assert_eq!(running.await.unwrap().unwrap_err().kind(), Kind::Fenced);
+    assert!(health.report().is_empty(), "{:?}", health.report());
 }
 
 #[tokio::test]
@@ -272,7 +292,32 @@ async fn transactions_that_fail_for_good_are_tried_again_slowly_and_seen() {
     .await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     let times = told.0.begins.load(Ordering::SeqCst);
-    assert!((2..10).contains(&times), "{times} transactions in 0.3 s");
+    assert!((2..20).contains(&times), "{times} transactions in 0.3 s");
     stop.cancel();
     running.await.unwrap().unwrap();
+}
+
+/// The start of a new group asks for its topic's partitions.
+#[tokio::test]
+async fn a_take_over_that_looks_misconfigured_is_tried_again() {
+    let (told, stop, health) = (Told::new(Trouble::LateTopic), CancellationToken::new(), Health::default());
+    let running = member(&told, health.clone(), &stop).await;
+    until("seen", || health.report().values().any(|state| matches!(state, State::Failed(_)))).await;
+    until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
+    until("ready", || health.is_ready()).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_topic_is_asked_for_again_before_its_records_are_refused() {
+    let (late, never) = (Told::new(Trouble::LateTopic), Told::new(Trouble::NoTopic));
+    late.0.topics.store(1, Ordering::SeqCst);
+    assert_eq!(KnownTopics::new(Arc::new(late)).refusal(&"late".into()).await.unwrap(), None);
+    let mut known = KnownTopics::new(Arc::new(never.clone()));
+    for _ in 0..1_000 {
+        let refusal = known.refusal(&"never".into()).await.unwrap();
+        assert_eq!(refusal.as_deref(), Some("there is no such topic"));
+    }
+    assert_eq!(never.0.topics.load(Ordering::SeqCst), 4, "for a thousand records");
 }

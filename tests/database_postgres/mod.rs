@@ -28,6 +28,7 @@ mod outbox;
 mod quarantine;
 mod quarantine_outputs;
 mod shards;
+mod silence;
 mod sql;
 mod standby;
 mod unit;

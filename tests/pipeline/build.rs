@@ -7,6 +7,7 @@ use tidelock::{
     log::kafka::{Kafka, KafkaConfig},
     pipeline::{Builder, Pipeline},
     prelude::*,
+    processor::{ProcessorConfig, StartAt},
 };
 
 #[derive(Serialize, Deserialize)]
@@ -35,6 +36,23 @@ impl Handler<NoDatabase> for Ignore {
 fn builder() -> Builder<NoDatabase> {
     let config = KafkaConfig { brokers: "127.0.0.1:1".to_owned(), ..KafkaConfig::default() };
     Pipeline::builder(Kafka::new(config).unwrap(), NoDatabase)
+}
+
+/// What an absent offset means is known only to a database.
+#[tokio::test]
+async fn without_a_database_nothing_starts_at_the_end() {
+    let latest = ProcessorConfig { start: StartAt::Latest, ..ProcessorConfig::default() };
+    let processor = || Processor::new("group").handle(Ignore);
+    for wrong in [
+        builder().processor(processor().config(latest.clone())),
+        builder().processor_defaults(latest.clone()).processor(processor()),
+    ] {
+        let error = wrong.build().err().unwrap();
+        assert_eq!(error.kind(), Kind::Config);
+        assert!(error.to_string().contains("no database and start = latest"), "{error}");
+    }
+    let own = processor().config(ProcessorConfig::default());
+    builder().processor_defaults(latest).processor(own).build().unwrap();
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use sqlx::Row;
 
-use super::{Postgres, fault::failed};
+use super::Postgres;
 use crate::{config::Problems, error::Result};
 
 /// Each row is a finding, as a sentence; so in what follows.
@@ -55,10 +55,8 @@ impl Postgres {
     }
 
     async fn findings(&self, what: &str, checks: &str) -> Result<()> {
-        let rows = sqlx::query(self.sql(&format!("{SERVER} UNION ALL {checks}")))
-            .fetch_all(self.control())
-            .await
-            .map_err(failed(what))?;
+        let checks = self.sql(&format!("{SERVER} UNION ALL {checks}"));
+        let rows = self.answer(what, sqlx::query(checks).fetch_all(self.control())).await?;
         let mut problems = Problems::default();
         for row in rows {
             problems.add(row.get::<String, _>(0));

@@ -19,6 +19,10 @@ pub struct PostgresConfig {
     /// After how long without a statement the server ends a transaction of a handler or of the framework: what a process that is stopped, or
     /// a host that is gone, can hold locks for. Defaults to 60 s.
     pub idle_in_transaction_timeout: Duration,
+    /// How long the server may take over a statement of the framework itself: how soon a processor notices a host that
+    /// is gone without a word. A timed-out COMMIT is looked up, not repeated. Defaults to 75 s: longer than another
+    /// owner's transaction can hold a row that waits for nothing but its end.
+    pub answer_timeout: Duration,
 }
 
 impl Default for PostgresConfig {
@@ -29,6 +33,7 @@ impl Default for PostgresConfig {
             max_connections: 16,
             connect_timeout: Duration::from_secs(10),
             idle_in_transaction_timeout: Duration::from_secs(60),
+            answer_timeout: Duration::from_secs(75),
         }
     }
 }
@@ -40,6 +45,7 @@ impl PostgresConfig {
         fields.field("max_connections", &mut self.max_connections);
         fields.field("connect_timeout", &mut self.connect_timeout);
         fields.field("idle_in_transaction_timeout", &mut self.idle_in_transaction_timeout);
+        fields.field("answer_timeout", &mut self.answer_timeout);
     }
 
     pub(crate) fn report(&self, problems: &mut Problems) {
@@ -51,6 +57,9 @@ impl PostgresConfig {
         problems.check(self.max_connections > 0, || "database max_connections = 0, expected more".to_owned());
         problems.check(!self.connect_timeout.is_zero(), || {
             "database connect_timeout = 0, expected more".to_owned()
+        });
+        problems.check(!self.answer_timeout.is_zero(), || {
+            "database answer_timeout = 0, expected more".to_owned()
         });
         problems.check(self.idle_in_transaction_timeout >= Duration::from_millis(1), || {
             format!(

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
-    AssertSqlSafe, PgPool,
+    AssertSqlSafe, Connection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::sync::Notify;
@@ -47,6 +47,7 @@ struct Shared {
     control: PgPool,
     schema: String,
     idle_in_transaction: Duration,
+    answer_timeout: Duration,
     hint: Arc<Notify>,
 }
 
@@ -72,7 +73,7 @@ impl Postgres {
                 "database url cannot be read, expected postgres://user@host:port/database",
             )
         })?;
-        let pool = PgPoolOptions::new()
+        let pool = closing_the_silent(config.answer_timeout)
             .max_connections(config.max_connections)
             .acquire_timeout(config.connect_timeout)
             .connect_with(options)
@@ -81,7 +82,9 @@ impl Postgres {
         Self::over(pool, config)
     }
 
-    /// Uses the service's own pool for handlers; `config.url` and `config.max_connections` do not matter then.
+    /// Uses the service's own pool for handlers; `config.url` and `config.max_connections` do not matter then. A
+    /// connection whose server is gone without a word keeps its place in such a pool until the operating system gives
+    /// it up, unless the pool's `after_release` closes what does not answer.
     ///
     /// # Errors
     /// Kind `Config` for settings that cannot be right.
@@ -103,7 +106,7 @@ impl Postgres {
             ("lock_timeout", LOCK_TIMEOUT.as_millis().to_string()),
         ];
         let options = pool.connect_options().as_ref().clone().options(safe);
-        let control = PgPoolOptions::new()
+        let control = closing_the_silent(config.answer_timeout)
             .max_connections(CONTROL_CONNECTIONS)
             .acquire_timeout(config.connect_timeout)
             .connect_lazy_with(options);
@@ -112,6 +115,7 @@ impl Postgres {
             control,
             schema: config.schema,
             idle_in_transaction,
+            answer_timeout: config.answer_timeout,
             hint: Arc::default(),
         })))
     }
@@ -125,10 +129,34 @@ impl Postgres {
         &self.0.control
     }
 
+    /// The answer to a statement of the framework, or an error of kind `Timeout`.
+    async fn answer<T>(&self, what: &str, work: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
+        match tokio::time::timeout(self.0.answer_timeout, work).await {
+            Ok(answer) => answer.map_err(fault::failed(what)),
+            Err(_) => Err(Error::new(
+                Kind::Timeout,
+                format!("{what}: the database did not answer within {:?}", self.0.answer_timeout),
+            )),
+        }
+    }
+
     /// A statement with the configured schema in place of `tidelock.`.
     fn sql(&self, text: &str) -> AssertSqlSafe<String> {
         AssertSqlSafe(in_schema(text, &self.0.schema))
     }
+}
+
+/// Options of a pool that takes back only connections that answer: one that was given up in the middle of a statement
+/// may be waiting for a host that is gone, and would keep its place for many minutes.
+fn closing_the_silent(patience: Duration) -> PgPoolOptions {
+    PgPoolOptions::new().after_release(move |connection, _| {
+        Box::pin(async move {
+            match tokio::time::timeout(patience, connection.ping()).await {
+                Ok(answer) => answer.map(|()| true),
+                Err(_) => Ok(false),
+            }
+        })
+    })
 }
 
 fn in_schema(text: &str, schema: &str) -> String {

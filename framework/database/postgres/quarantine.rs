@@ -148,7 +148,7 @@ impl Postgres {
              AS t (id, topic, key, record, reason, n) ORDER BY n",
         );
         let column = |of: fn(&Quarantined) -> String| messages.iter().map(of).collect::<Vec<_>>();
-        sqlx::query(insert)
+        let inserted = sqlx::query(insert)
             .bind(origin)
             .bind(state)
             .bind(attempt)
@@ -157,10 +157,8 @@ impl Postgres {
             .bind(messages.iter().map(|each| each.key.as_ref().map(|key| key.to_vec())).collect::<Vec<_>>())
             .bind(messages.iter().map(|each| each.record.to_vec()).collect::<Vec<_>>())
             .bind(column(|each| each.reason.clone()))
-            .execute(connection)
-            .await
-            .map_err(failed("write to the quarantine"))?;
-        Ok(())
+            .execute(connection);
+        self.answer("write to the quarantine", inserted).await.map(drop)
     }
 
     pub(super) async fn keys_held(&self, shard: Shard) -> Result<(HashSet<HeldKey>, bool)> {
@@ -256,7 +254,7 @@ impl Postgres {
         refused: &[Quarantined],
     ) -> Result<bool> {
         let what = "move outputs to the quarantine";
-        let mut transaction = self.control().begin().await.map_err(failed(what))?;
+        let mut transaction = self.answer(what, self.control().begin()).await?;
         let update = self.sql(
             "UPDATE tidelock.fence SET pending = $5, updated_at = now() \
              WHERE \"group\" = $1 AND topic = $2 AND partition = $3 AND next_offset = $4 AND pending = $6",
@@ -268,15 +266,13 @@ impl Postgres {
             .bind(next_offset)
             .bind(&*pending)
             .bind(submitted)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed(what))?;
+            .execute(&mut *transaction);
+        let updated = self.answer(what, updated).await?;
         if updated.rows_affected() != 1 {
             return Ok(false);
         }
         self.insert(&mut transaction, "output", "held", None, refused).await?;
-        transaction.commit().await.map_err(failed(what))?;
-        Ok(true)
+        self.answer(what, transaction.commit()).await.map(|()| true)
     }
 }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Row};
 
-use super::{Postgres, PostgresUnit, fault::failed};
+use super::{Postgres, PostgresUnit};
 use crate::{
     database::{Database, Fence, FenceKey, FirstStart, Quarantined},
     error::Result,
@@ -33,9 +33,8 @@ impl Database for Postgres {
             .bind(&*key.group)
             .bind(&*key.topic)
             .bind(key.partition)
-            .fetch_optional(self.control())
-            .await
-            .map_err(failed("read the fence"))?;
+            .fetch_optional(self.control());
+        let row = self.answer("read the fence", row).await?;
         Ok(row.map(|row| Fence {
             next_offset: row.get(0),
             pending_from: row.get(1),
@@ -55,9 +54,8 @@ impl Database for Postgres {
             .bind(&*key.topic)
             .bind(partitions)
             .bind(key.partition)
-            .fetch_one(self.control())
-            .await
-            .map_err(failed("record the first start"))?;
+            .fetch_one(self.control());
+        let row = self.answer("record the first start", row).await?;
         Ok(FirstStart { partitions: row.get(0), fenced: row.get(1) })
     }
 
@@ -68,16 +66,14 @@ impl Database for Postgres {
              INSERT INTO tidelock.fence (\"group\", topic, partition, next_offset, owner) VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT DO NOTHING",
         );
-        sqlx::query(insert)
+        let inserted = sqlx::query(insert)
             .bind(&*key.group)
             .bind(&*key.topic)
             .bind(key.partition)
             .bind(next_offset)
             .bind(owner)
-            .execute(self.control())
-            .await
-            .map_err(failed("insert the fence"))?;
-        Ok(())
+            .execute(self.control());
+        self.answer("insert the fence", inserted).await.map(drop)
     }
 
     async fn begin(&self) -> Result<PostgresUnit> {
@@ -107,10 +103,8 @@ impl Database for Postgres {
                 .bind(group)
                 .bind(age.as_secs_f64())
                 .bind(CLEAN_STEP)
-                .execute(self.control())
-                .await
-                .map_err(failed("clean the inbox"))?
-                .rows_affected();
+                .execute(self.control());
+            let step = self.answer("clean the inbox", step).await?.rows_affected();
             forgotten += step;
             if step < CLEAN_STEP as u64 {
                 return Ok(forgotten);

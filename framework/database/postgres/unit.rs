@@ -10,7 +10,7 @@ use super::{Postgres, fault};
 use crate::{
     commit::Commit,
     database::{Advance, Unit},
-    error::{Error, Kind, Result},
+    error::{BoxError, Error, Kind, Result},
     failpoint::{Variant, left_out},
     message::MessageId,
 };
@@ -37,12 +37,8 @@ impl PostgresUnit {
         let begin = database.sql(&format!(
             "BEGIN; SET LOCAL idle_in_transaction_session_timeout = {idle}; SET LOCAL tidelock.unit = '{mark}'"
         ));
-        let transaction = database
-            .0
-            .pool
-            .begin_with(begin)
-            .await
-            .map_err(fault::failed("begin a transaction for handlers"))?;
+        let transaction =
+            database.answer("begin a transaction for handlers", database.0.pool.begin_with(begin)).await?;
         Ok(Self { database: database.clone(), transaction, mark, advanced: false })
     }
 
@@ -50,8 +46,8 @@ impl PostgresUnit {
     async fn is_intact(&mut self) -> Result<bool> {
         let mark = self.mark.clone();
         let intact = self.database.sql("SELECT coalesce(current_setting('tidelock.unit', true) = $1, false)");
-        let row = sqlx::query(intact).bind(mark).fetch_one(&mut *self.transaction).await;
-        Ok(row.map_err(fault::failed("look at the handlers' transaction"))?.get(0))
+        let look = sqlx::query(intact).bind(mark).fetch_one(&mut *self.transaction);
+        Ok(self.database.answer("look at the handlers' transaction", look).await?.get(0))
     }
 }
 
@@ -73,12 +69,8 @@ impl Unit for PostgresUnit {
             "INSERT INTO tidelock.inbox (\"group\", message_id) SELECT $1, unnest($2::uuid[]) \
              ON CONFLICT DO NOTHING RETURNING message_id",
         );
-        let new = sqlx::query(admit)
-            .bind(group)
-            .bind(&ids)
-            .fetch_all(&mut *self.transaction)
-            .await
-            .map_err(fault::failed("enter message ids into the inbox"))?;
+        let new = sqlx::query(admit).bind(group).bind(&ids).fetch_all(&mut *self.transaction);
+        let new = self.database.answer("enter message ids into the inbox", new).await?;
         let new: HashSet<Uuid> = new.iter().map(|row| row.get(0)).collect();
         Ok(ids.into_iter().filter(|id| !new.contains(id)).map(MessageId::from).collect())
     }
@@ -87,13 +79,8 @@ impl Unit for PostgresUnit {
         let ids: Vec<Uuid> = ids.iter().map(|id| Uuid::from(*id)).collect();
         let retract =
             self.database.sql("DELETE FROM tidelock.inbox WHERE \"group\" = $1 AND message_id = ANY ($2)");
-        sqlx::query(retract)
-            .bind(group)
-            .bind(ids)
-            .execute(&mut *self.transaction)
-            .await
-            .map_err(fault::failed("take message ids out of the inbox"))?;
-        Ok(())
+        let retracted = sqlx::query(retract).bind(group).bind(ids).execute(&mut *self.transaction);
+        self.database.answer("take message ids out of the inbox", retracted).await.map(drop)
     }
 
     async fn advance(&mut self, advance: Advance<'_>) -> Result<bool> {
@@ -113,9 +100,8 @@ impl Unit for PostgresUnit {
             .bind(&*advance.pending)
             .bind(advance.owner)
             .bind(mark)
-            .execute(&mut *self.transaction)
-            .await
-            .map_err(fault::failed("advance the fence"))?;
+            .execute(&mut *self.transaction);
+        let updated = self.database.answer("advance the fence", updated).await?;
         if updated.rows_affected() == 1 {
             self.advanced = true;
             return Ok(true);
@@ -135,18 +121,20 @@ impl Unit for PostgresUnit {
                 Err(error) => return Commit::Aborted(error),
             }
         }
-        match self.transaction.commit().await {
-            Ok(()) => Commit::Committed,
-            Err(error) if fault::answered(&error) => Commit::Aborted(fault::failed("commit")(error)),
-            Err(error) => {
-                Commit::Unknown(Error::caused(Kind::Unknown, "the answer to COMMIT was lost", error))
-            }
+        let unknown = |error: BoxError| {
+            Commit::Unknown(Error::caused(Kind::Unknown, "the answer to COMMIT was lost", error))
+        };
+        match tokio::time::timeout(self.database.0.answer_timeout, self.transaction.commit()).await {
+            Ok(Ok(())) => Commit::Committed,
+            Ok(Err(error)) if fault::answered(&error) => Commit::Aborted(fault::failed("commit")(error)),
+            Ok(Err(error)) => unknown(error.into()),
+            Err(elapsed) => unknown(elapsed.into()),
         }
     }
 
     async fn rollback(self) {
         // An error means that the connection is gone, and with it the transaction.
-        let _ = self.transaction.rollback().await;
+        let _ = self.database.answer("roll back", self.transaction.rollback()).await;
     }
 }
 

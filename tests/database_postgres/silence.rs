@@ -1,0 +1,119 @@
+//! A host that is gone without a word: nothing is answered, and nothing is closed either.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tidelock::{
+    commit::Commit,
+    database::{
+        Database as _, Unit as _,
+        postgres::{Postgres, PostgresConfig, PostgresUnit},
+    },
+    error::Kind,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
+
+use super::{
+    Shop,
+    unit::{advance, effect, fenced, key, next_offset},
+};
+
+/// Between us and the server; connections of an earlier age are neither served nor closed.
+struct Between {
+    age: Arc<AtomicU32>,
+    url: String,
+}
+
+impl Between {
+    async fn new(shop: &Shop) -> Self {
+        let (user, place) = shop.url.split_once('@').unwrap();
+        let (server, name) = place.split_once('/').unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("{user}@{}/{name}", listener.local_addr().unwrap());
+        let age = Arc::new(AtomicU32::new(0));
+        let (server, now) = (server.to_owned(), age.clone());
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(&server).await.unwrap();
+                let ((from_client, to_client), (from_server, to_server)) =
+                    (client.into_split(), server.into_split());
+                tokio::spawn(pass(from_client, to_server, now.clone()));
+                tokio::spawn(pass(from_server, to_client, now.clone()));
+            }
+        });
+        Self { age, url }
+    }
+
+    fn falls_silent(&self) {
+        self.age.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, age: Arc<AtomicU32>) {
+    let born = age.load(Ordering::SeqCst);
+    let mut bytes = vec![0; 1 << 16];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        if age.load(Ordering::SeqCst) != born {
+            std::future::pending::<()>().await;
+        }
+        to.write_all(&bytes[..count]).await.unwrap();
+    }
+}
+
+/// Waits until the place of the silent connection is free.
+async fn begun(postgres: &Postgres) -> PostgresUnit {
+    let until = Instant::now() + Duration::from_secs(5);
+    loop {
+        match postgres.begin().await {
+            Ok(unit) => return unit,
+            Err(error) => assert!(error.kind() == Kind::Timeout && Instant::now() < until, "{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_silent_server_is_given_up_and_its_connections_with_it() {
+    let shop = fenced().await;
+    let between = Between::new(&shop).await;
+    let config = PostgresConfig {
+        url: between.url.clone().into(),
+        max_connections: 1,
+        answer_timeout: Duration::from_millis(300),
+        ..PostgresConfig::default()
+    };
+    let postgres = Postgres::connect(config).await.unwrap();
+    for round in 0..3 {
+        let mut unit = begun(&postgres).await;
+        effect(&mut unit).await;
+        postgres.fence(&key(0)).await.unwrap();
+        if round == 1 {
+            assert!(advance(&mut unit, 0, 1).await.unwrap());
+        }
+        // The connection for fences is back in its pool by then.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        between.falls_silent();
+        let began = Instant::now();
+        assert_eq!(postgres.fence(&key(0)).await.unwrap_err().kind(), Kind::Timeout);
+        match round {
+            0 => assert_eq!(advance(&mut unit, 0, 1).await.unwrap_err().kind(), Kind::Timeout),
+            1 => assert!(matches!(unit.commit().await, Commit::Unknown(_))),
+            _ => unit.rollback().await,
+        }
+        postgres.fence(&key(0)).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    }
+    // The only connection for handlers was replaced each time, and nothing took effect.
+    begun(&postgres).await.rollback().await;
+    assert_eq!((next_offset(&shop).await, shop.count("effect").await), (0, 0));
+}
