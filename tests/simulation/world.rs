@@ -35,6 +35,8 @@ const KEYS: [&str; 3] = ["a", "b", "c"];
 const BUSY: Duration = Duration::from_secs(12);
 /// How long the calm may take until everything has come to its end.
 const PATIENCE: Duration = Duration::from_secs(180);
+/// How long nothing more may happen once everything is there: longer than every time-out.
+const QUIET: Duration = Duration::from_secs(6);
 
 /// What is enqueued.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -223,7 +225,9 @@ impl World {
         let relay = RelayConfig {
             shards: shape.shards,
             max_rows: shape.max_rows,
-            poll_idle: Duration::from_millis(400),
+            // All processes share the hint of the one database; a look now and then is enough.
+            poll_busy: Duration::from_secs(1),
+            poll_idle: Duration::from_secs(1),
             assignor: shape.assignor,
             ..RelayConfig::new("sim")
         };
@@ -320,7 +324,7 @@ impl World {
         loop {
             let (left, ledger, effects) = self.counts().await;
             if left == 0 && effects >= ledger && self.fate_is_done().await {
-                tokio::time::sleep(Duration::from_secs(8)).await;
+                tokio::time::sleep(QUIET).await;
                 return (None, ledger as usize);
             }
             if Instant::now() >= until {
