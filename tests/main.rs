@@ -5,6 +5,7 @@ mod architecture;
 mod crash;
 mod database_postgres;
 mod log_kafka;
+mod model;
 mod pipeline;
 mod settings;
 mod witness;
