@@ -1,18 +1,25 @@
 //! The protocol as explicit-state models: every order of steps, crashes, late and duplicated requests within bounds.
 //!
-//! [`relay`] follows `framework/relay`, on a [`kafka`] of its own. Each rule of the protocol is a switch. With all of them on nothing may be found; each left out alone must be
+//! [`relay`] follows `framework/relay`, [`processor`] follows `framework/processor`, both on the [`kafka`] that they
+//! share. Each rule of the protocol is a switch. With all of them on nothing may be found; each left out alone must be
 //! noticed. `TIDELOCK_MODEL=large` takes larger bounds, for runs by hand with `--release`.
 //!
 //! Always checked: no loss, no duplicate, no order turned round, nothing published that is not there, and in every state
-//! that is not the end there is a step that needs no fault. Each such step raises something that never falls (an epoch,
-//! a position, what is sent), so that a way without further faults ends.
+//! that is not the end there is a step that needs no fault. [`ends`] shows that such steps never go round in a circle, so
+//! that whatever happened, a way without further faults ends well.
 #![expect(clippy::print_stdout, reason = "states counted, and the paths to what was found")]
 
-use std::{collections::BTreeSet, fmt::Debug, hash::Hash, time::Instant};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt::Debug,
+    hash::Hash,
+    time::Instant,
+};
 
 use stateright::{Checker as _, HasDiscoveries, Model};
 
 mod kafka;
+mod processor;
 mod relay;
 
 /// Whether the environment asks for larger bounds.
@@ -22,6 +29,9 @@ fn large() -> bool {
 
 /// A model whose paths can be read.
 trait Told: Model {
+    /// The actions that need no fault.
+    fn progress(&self, state: &Self::State, actions: &mut Vec<Self::Action>);
+
     /// What the action does in that state.
     fn tell(&self, state: &Self::State, action: &Self::Action) -> String;
 }
@@ -50,6 +60,56 @@ where
         println!("  not {name:?}: {}", steps.collect::<Vec<_>>().join(", "));
     }
     (states, found.into_keys().collect())
+}
+
+/// Every way of steps that need no fault is finite: the states can be taken away one by one, each when none of its
+/// successors is left.
+#[track_caller]
+fn ends<M>(what: &str, model: &M)
+where
+    M: Told,
+    M::State: Clone + Eq + Hash,
+{
+    let mut states: HashMap<M::State, usize> = HashMap::new();
+    let mut found = model.init_states();
+    states.extend(found.iter().cloned().zip(0..));
+    let mut before: Vec<Vec<usize>> = vec![Vec::new(); found.len()];
+    let mut open = vec![0; found.len()];
+    let mut actions = Vec::new();
+    let mut next = 0;
+    while next < found.len() {
+        let state = found[next].clone();
+        model.progress(&state, &mut actions);
+        let free = actions.len();
+        model.actions(&state, &mut actions);
+        for (place, action) in actions.drain(..).enumerate() {
+            let Some(successor) = model.next_state(&state, action) else { continue };
+            let index = *states.entry(successor).or_insert_with_key(|successor| {
+                found.push(successor.clone());
+                before.push(Vec::new());
+                open.push(0);
+                found.len() - 1
+            });
+            if place < free {
+                before[index].push(next);
+                open[next] += 1;
+            }
+        }
+        next += 1;
+    }
+    let mut ended: Vec<usize> = (0..found.len()).filter(|index| open[*index] == 0).collect();
+    let mut count = 0;
+    while let Some(index) = ended.pop() {
+        count += 1;
+        for &earlier in &before[index] {
+            open[earlier] -= 1;
+            if open[earlier] == 0 {
+                ended.push(earlier);
+            }
+        }
+    }
+    println!("{what}: {count} states end");
+    assert_eq!(count, found.len(), "{what}: the others go round in circles");
 }
 
 /// Nothing is violated, and as much is explored as it used to be.

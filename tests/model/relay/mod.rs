@@ -95,32 +95,6 @@ enum Action {
 }
 
 impl World {
-    /// What happens by itself.
-    fn progress(&self, state: &State, actions: &mut Vec<Action>) {
-        for (index, row) in state.outbox.rows.iter().enumerate() {
-            let row_index = index as u8;
-            match row.status {
-                Status::New if self.may_insert(state, index) => actions.push(Action::Insert(row_index)),
-                Status::Open => actions.push(Action::Commit(row_index)),
-                Status::New | Status::Committed | Status::Gone => {}
-            }
-        }
-        for (index, relay) in state.relays.iter().enumerate() {
-            match relay.step {
-                Step::Down if free_to_launch(state, index) => actions.push(Action::Launch(index as u8)),
-                Step::Down | Step::Stopped => {}
-                _ => actions.push(Action::Go(index as u8)),
-            }
-        }
-        if state.transaction.preparing() {
-            let pending = |partition: &u8| state.transaction.partitions & (1 << partition) != 0;
-            actions.extend((0..=PROGRESS).filter(pending).map(Action::Marker));
-        }
-        if state.transaction.phase == Phase::Ongoing && abandoned(state) {
-            actions.push(Action::Expire);
-        }
-    }
-
     /// What goes wrong, or need not happen.
     fn faults(&self, state: &State, actions: &mut Vec<Action>) {
         let budget = &state.budget;
@@ -188,6 +162,31 @@ fn abandoned(state: &State) -> bool {
 }
 
 impl Told for World {
+    fn progress(&self, state: &State, actions: &mut Vec<Action>) {
+        for (index, row) in state.outbox.rows.iter().enumerate() {
+            let row_index = index as u8;
+            match row.status {
+                Status::New if self.may_insert(state, index) => actions.push(Action::Insert(row_index)),
+                Status::Open => actions.push(Action::Commit(row_index)),
+                Status::New | Status::Committed | Status::Gone => {}
+            }
+        }
+        for (index, relay) in state.relays.iter().enumerate() {
+            match relay.step {
+                Step::Down if free_to_launch(state, index) => actions.push(Action::Launch(index as u8)),
+                Step::Down | Step::Stopped => {}
+                _ => actions.push(Action::Go(index as u8)),
+            }
+        }
+        if state.transaction.preparing() {
+            let pending = |partition: &u8| state.transaction.partitions & (1 << partition) != 0;
+            actions.extend((0..=PROGRESS).filter(pending).map(Action::Marker));
+        }
+        if state.transaction.phase == Phase::Ongoing && abandoned(state) {
+            actions.push(Action::Expire);
+        }
+    }
+
     fn tell(&self, state: &State, action: &Action) -> String {
         let step = |index: &u8| {
             let relay = &state.relays[*index as usize];

@@ -1,7 +1,7 @@
 //! All rules, and each rule left out.
 
 use super::{Budget, Rules, World};
-use crate::model::{breaks, holds, holds_but, large};
+use crate::model::{breaks, ends, holds, holds_but, large};
 
 const ALL: Rules = Rules {
     init_before_reading: true,
@@ -65,6 +65,13 @@ fn all_rules_with_a_database_that_forgets() {
         false => Budget { all: 2, databases: 2, crashes: 1, ..NONE },
     };
     holds("relay, database crashes", forgetful(world(ALL, &[0, 1, 0], budget)), 1_250_000);
+}
+
+#[test]
+fn steps_without_faults_end() {
+    ends("relay, two keys", &world(ALL, &[0, 1], faults(1)));
+    let budget = Budget { databases: 1, ..faults(2) };
+    ends("relay, one row", &forgetful(world(ALL, &[0], budget)));
 }
 
 #[test]
