@@ -7,6 +7,7 @@ mod database_postgres;
 mod database_sqlite;
 mod log_embedded;
 mod log_kafka;
+mod model;
 mod pipeline;
 mod settings;
 mod simulation;
