@@ -32,11 +32,11 @@ const SCHEMA: &str = "
     CREATE TABLE effect (id integer PRIMARY KEY AUTOINCREMENT, key text NOT NULL, n integer NOT NULL);";
 const KEYS: [&str; 3] = ["a", "b", "c"];
 /// How long business goes on, and how long faults may come.
-const BUSY: Duration = Duration::from_secs(12);
+const BUSY: Duration = Duration::from_secs(10);
 /// How long the calm may take until everything has come to its end.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// How long nothing more may happen once everything is there: longer than every time-out.
-const QUIET: Duration = Duration::from_secs(6);
+const QUIET: Duration = Duration::from_secs(5);
 
 /// What is enqueued.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -279,7 +279,7 @@ impl World {
     async fn write(&self) {
         for _ in 0..self.shape.transactions {
             let (pause, both, undo, first) = self.fate.random(|random| {
-                (random.u64(..1_500), random.bool(), random.u32(..5) == 0, random.usize(..KEYS.len()))
+                (random.u64(..1_200), random.bool(), random.u32(..5) == 0, random.usize(..KEYS.len()))
             });
             tokio::time::sleep(Duration::from_millis(pause)).await;
             let mut transaction = self.database.outbox().begin().await.unwrap();

@@ -52,7 +52,8 @@ impl Writer {
 
     /// As good as new, whatever the last one left behind.
     async fn ready(&mut self, options: &SqliteConnectOptions, in_memory: bool) -> Result<(), sqlx::Error> {
-        if self.broken || self.connection.ping().await.is_err() || !self.heal().await {
+        // In memory there is nothing to replace a connection with.
+        if self.broken || !in_memory && self.connection.ping().await.is_err() || !self.heal().await {
             if in_memory {
                 return Err(sqlx::Error::WorkerCrashed);
             }
