@@ -79,6 +79,38 @@ names! {
         UncommittedOffset = "uncommitted-offset",
         /// A dead owner's open transaction is left to its time-out.
         NoOwnerFence = "no-owner-fence",
+        /// A successor commits the offset without sending the pending outputs.
+        PendingUnsent = "pending-unsent",
+        /// The outputs of a batch are not stored with its fence.
+        PendingUnstored = "pending-unstored",
+        /// Outputs are sent again where fence and offset agree.
+        PendingAgain = "pending-again",
+        /// The next batch is committed while the log transaction of the last one is under way.
+        CommitEarly = "commit-early",
+        /// After a fence that was not as expected the worker goes on with the next batch.
+        CompareIgnored = "compare-ignored",
+        /// The relay reads its position before it fences its predecessor.
+        ReadBeforeInit = "read-before-init",
+        /// A batch of the relay whose commit has an unknown outcome is not looked after.
+        UnknownForgotten = "unknown-forgotten",
+        /// The relay's position stays where it was.
+        PositionStale = "position-stale",
+        /// Rows are published in any order.
+        RowsReversed = "rows-reversed",
+        /// Outputs are sent in any order.
+        OutputsReversed = "outputs-reversed",
+        /// Ids are entered into the inbox, and what it knew is ignored.
+        InboxUnread = "inbox-unread",
+        /// The offset is committed before the effect.
+        OffsetFirst = "offset-first",
+        /// Records of an earlier flow are handled as if they were new.
+        StaleRecords = "stale-records",
+        /// A committed offset that cannot be told yet counts as none.
+        TimeoutIsAbsent = "timeout-is-absent",
+        /// A new group begins at the end.
+        StartAtEnd = "start-at-end",
+        /// A handler's error drops its outputs and keeps its effect.
+        ErrorSwallowed = "error-swallowed",
     }
 }
 

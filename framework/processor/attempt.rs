@@ -12,7 +12,7 @@ use super::{
 use crate::{
     database::{Database, FenceKey, Unit},
     error::{Error, Kind, Result},
-    failpoint::{Point, hit},
+    failpoint::{Point, Variant, hit, left_out},
     handler::{Context, Origin, Outcome},
     log::{Received, Record},
     message::{MessageId, header},
@@ -92,6 +92,7 @@ async fn run<D: Database>(
             .catch_unwind()
             .await
             .unwrap_or_else(|panic| Err(Error::panicked(Kind::Handler, "the handler", panic.as_ref())))
+            .or_else(|error| if left_out(Variant::ErrorSwallowed) { Ok(Outcome::Skip) } else { Err(error) })
             .map_err(Failure::at(index))?;
         if outcome == Outcome::Done {
             let emitted = outputs.len();
@@ -131,5 +132,6 @@ async fn admit<D: Database>(
         return Ok(HashSet::new());
     }
     let ids: Vec<MessageId> = ids.into_iter().collect();
-    unit.admit(&key.group, &ids).await
+    let seen = unit.admit(&key.group, &ids).await?;
+    Ok(if left_out(Variant::InboxUnread) { HashSet::new() } else { seen })
 }

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use crate::{
     error::{Error, Kind, Result},
-    failpoint::{Point, hit},
+    failpoint::{Point, Variant, hit, left_out},
     log::{Assignment, Commit, Consumer, KnownTopics, Log, PartitionOffset, Producer, Record, Refusal},
     policy::advice,
     retry::Backoff,
@@ -257,6 +257,9 @@ async fn fill(
     let mut outputs: Vec<Record> =
         batch.iter_mut().flat_map(|each| std::mem::take(&mut each.outputs)).collect();
     if !outputs.is_empty() {
+        if left_out(Variant::OutputsReversed) {
+            outputs.reverse();
+        }
         let rest = outputs.split_off(outputs.len().div_ceil(2));
         producer.send(outputs).await?;
         hit(Point::P3Send);

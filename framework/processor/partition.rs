@@ -15,7 +15,7 @@ use super::{
 use crate::{
     database::{Advance, Database, FenceKey, Unit},
     error::{Error, Kind, Result},
-    failpoint::{Point, hit},
+    failpoint::{Point, Variant, hit, left_out},
     health::State,
     log::{Assignment, Commit, Received, Record, codec},
     policy::{Action, action, advice},
@@ -144,7 +144,7 @@ impl<D: Database> Partition<D> {
 
     fn keep(&mut self, (flow, records): Chunk) {
         for record in records {
-            if flow == self.flow && record.offset >= self.next {
+            if flow == self.flow && record.offset >= self.next || left_out(Variant::StaleRecords) {
                 self.waiting.push_back(record);
             } else {
                 self.valve.taken([&record]);
@@ -196,7 +196,7 @@ impl<D: Database> Partition<D> {
 
     /// Waits for the log transaction of the last batch, and does what is left to do.
     async fn settle(&mut self) -> Result<()> {
-        if self.in_flight.is_none() {
+        if self.in_flight.is_none() || left_out(Variant::CommitEarly) {
             return Ok(());
         }
         let (verdict, batch) = verdict(&mut self.in_flight).await;
@@ -249,10 +249,17 @@ impl<D: Database> Partition<D> {
         }
         hit(Point::P1);
         let owner = &self.shared.transactional_id;
-        let pending = codec::encode(&outputs)?;
+        let pending = match left_out(Variant::PendingUnstored) {
+            true => codec::encode(&[])?,
+            false => codec::encode(&outputs)?,
+        };
         let advance = Advance { key: &self.key, from: self.next, to, pending: pending.clone(), owner };
         if !unit.advance(advance).await? {
             unit.rollback().await;
+            if left_out(Variant::CompareIgnored) {
+                self.next = to;
+                return Ok(());
+            }
             return Err(Error::new(
                 Kind::Conflict,
                 format!(
@@ -260,6 +267,10 @@ impl<D: Database> Partition<D> {
                     self.at, self.next
                 ),
             ));
+        }
+        if left_out(Variant::OffsetFirst) {
+            self.submit(outputs.clone(), Submitted { next_offset: to, pending: pending.clone() });
+            verdict(&mut self.in_flight).await;
         }
         let outcome = unit.commit().await;
         hit(Point::P2);

@@ -25,12 +25,15 @@ impl<D: Database> Partition<D> {
             let decision = decide(&self.at, fence.as_ref(), committed)?;
             debug!(processor = self.name(), ?decision, "taking over");
             let (next_offset, pending) = match decision {
-                Decision::Continue(next) => return Ok(next),
+                Decision::Continue(next) => match fence.filter(|_| left_out(Variant::PendingAgain)) {
+                    Some(fence) if self.next != next => (next, fence.pending),
+                    _ => return Ok(next),
+                },
                 Decision::Resend(next) => {
                     hit(Point::P8);
                     let fence = fence.unwrap_or_default();
                     self.end_transaction_of(&fence.owner).await?;
-                    (next, fence.pending)
+                    (next, if left_out(Variant::PendingUnsent) { Bytes::new() } else { fence.pending })
                 }
                 Decision::Announce(next) => (next, Bytes::new()),
                 Decision::First => {
@@ -83,6 +86,7 @@ impl<D: Database> Partition<D> {
             let before = self.shared.database.fence(&self.key).await?;
             let committed = match self.shared.consumer.committed(&self.at).await {
                 Ok(committed) => committed,
+                Err(error) if error.kind() == Kind::Timeout && left_out(Variant::TimeoutIsAbsent) => None,
                 Err(error) if error.kind() == Kind::Timeout => {
                     self.end_transaction_of(&before.unwrap_or_default().owner).await?;
                     continue;
@@ -108,6 +112,9 @@ impl<D: Database> Partition<D> {
     async fn first_start(&self) -> Result<i64> {
         let first = self.shared.first_start(&self.key).await?;
         let bounds = self.shared.log.bounds(&self.at.topic, self.at.partition).await?;
+        if left_out(Variant::StartAtEnd) {
+            return Ok(bounds.end);
+        }
         Ok(self.shared.config.start.offset(bounds, self.at.partition < first.partitions))
     }
 

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     database::{Claim, HeldKey, Shard, Source},
     error::{Error, Kind, Result},
-    failpoint::{Point, hit},
+    failpoint::{Point, Variant, hit, left_out},
     health::{Health, State},
     log::{KnownTopics, Log, Producer, Rotation, codec},
     message::MessageId,
@@ -121,8 +121,10 @@ impl<S: Source> ShardRelay<S> {
         let id = self.config.transactional_id(self.shard.index);
         // Before the producer: else the order of claims would not be the order in which producers fence each other.
         let claim = self.ask(self.source.claim(self.shard)).await?;
+        let early = if left_out(Variant::ReadBeforeInit) { self.durable_position().await? } else { None };
         let mut producer = self.log.producer(&id).await?;
-        let position = match self.durable_position().await? {
+        let found = if early.is_some() { early } else { self.durable_position().await? };
+        let position = match found {
             Some(position) => position,
             None => self.first_position(producer.as_mut()).await?,
         };
@@ -164,7 +166,10 @@ impl<S: Source> ShardRelay<S> {
                 planned = ahead.next() => planned?,
                 () = tokio::time::sleep_until(session.release_due) => continue,
             };
-            let published = session.publish(planned).await?;
+            let published = match session.publish(planned).await {
+                Err(_) if left_out(Variant::UnknownForgotten) && session.renew().await => continue,
+                published => published?,
+            };
             hit(Point::R6);
             cleaner.clean(published).await?;
         }
@@ -237,13 +242,20 @@ impl<S: Source> Session<'_, S> {
                 self.shard.refused.insert(row.id, reason);
             }
         }
-        let sorted = self.sorting.sort(batch.rows, &self.shard.refused, &self.envelope)?;
+        let mut rows = batch.rows;
+        if left_out(Variant::RowsReversed) {
+            rows.reverse();
+        }
+        let sorted = self.sorting.sort(rows, &self.shard.refused, &self.envelope)?;
         let attempt = (!sorted.held.is_empty()).then(uuid::Uuid::now_v7);
         if let Some(attempt) = attempt {
             let shard = &self.shard;
             shard.ask(shard.source.propose(self.claim, attempt, &sorted.held)).await?;
         }
-        let position = self.position.next(batch.position, attempt);
+        let position = match left_out(Variant::PositionStale) {
+            true => self.position.next(self.position.source.clone(), attempt),
+            false => self.position.next(batch.position, attempt),
+        };
         let durable = async {
             durable.await.unwrap_or_else(|_| Err(Error::new(Kind::Unavailable, "the reader ended")))
         };
@@ -337,6 +349,15 @@ impl<S: Source> Session<'_, S> {
                 self.shard.name()
             ),
         ))
+    }
+
+    /// A new producer, and on with the next batch: the wrong way, for the tests of the tests.
+    async fn renew(&mut self) -> bool {
+        match self.shard.log.producer(&self.shard.config.transactional_id(self.shard.shard.index)).await {
+            Ok(producer) => self.producer = producer,
+            Err(_) => return false,
+        }
+        true
     }
 
     fn advance(&mut self, position: Position, published: usize) {

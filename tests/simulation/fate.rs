@@ -7,7 +7,7 @@ use std::{
 };
 
 use fastrand::Rng;
-use tidelock::log::embedded::{Call, Fault, Operation};
+use tidelock::log::embedded::{Call, Client, Fault, Operation};
 use tokio::sync::Notify;
 
 /// A process as the scheduler sees it.
@@ -21,13 +21,14 @@ pub(crate) enum Status {
 /// The life of one process. Those who wait for it are told in their order, where a channel of tokio would tell them in
 /// any.
 pub(crate) struct Life {
+    client: Client,
     status: Mutex<Status>,
     changed: Notify,
 }
 
 impl Life {
-    fn new() -> Self {
-        Self { status: Mutex::new(Status::Running), changed: Notify::new() }
+    fn new(client: Client) -> Self {
+        Self { client, status: Mutex::new(Status::Running), changed: Notify::new() }
     }
 
     /// The dead stay dead.
@@ -37,6 +38,18 @@ impl Life {
             *status = to;
             self.changed.notify_waiters();
         }
+    }
+
+    /// Stops the process for a while, as SIGSTOP does.
+    pub(crate) fn stop(self: &Arc<Self>, time: Duration) {
+        let life = Arc::clone(self);
+        life.client.freeze();
+        life.set(Status::Frozen);
+        tokio::spawn(async move {
+            tokio::time::sleep(time).await;
+            life.client.thaw();
+            life.set(Status::Running);
+        });
     }
 
     pub(crate) async fn is(&self, wanted: Status) {
@@ -89,18 +102,11 @@ impl Fate {
     }
 
     /// A new incarnation of a process.
-    pub(crate) fn born(&self, name: &str) -> Arc<Life> {
-        let life = Arc::new(Life::new());
-        self.lock().processes.insert(name.to_owned(), Arc::clone(&life));
+    pub(crate) fn born(&self, client: Client) -> Arc<Life> {
+        let name = client.name().to_owned();
+        let life = Arc::new(Life::new(client));
+        self.lock().processes.insert(name, Arc::clone(&life));
         life
-    }
-
-    pub(crate) fn set(&self, name: &str, status: Status) {
-        let mut state = self.lock();
-        state.trace.push(format!("{name} {status:?}"));
-        if let Some(life) = state.processes.get(name) {
-            life.set(status);
-        }
     }
 
     /// No more faults.
@@ -122,21 +128,27 @@ impl Fate {
         self.lock().faults.clone()
     }
 
-    /// What becomes of a call: of the log's, or of the database's, which has no operation.
-    pub(crate) fn of(&self, client: &str, what: &str, operation: Option<Operation>) -> Fault {
+    /// What becomes of a call of the database. `stops`: the process may stop before it.
+    pub(crate) fn of_database(&self, client: &str, what: &str, stops: bool) -> Mishap {
+        let stop = stops && self.random(|random| random.u32(..4) == 0);
         let mut state = self.lock();
-        let one_in = state.one_in;
-        let fault = match state.left > 0 && state.processes.contains_key(client) && state.random.u32(..one_in) == 0
-        {
-            true => draw(&mut state.random, operation),
-            false => Fault::None,
-        };
-        state.trace.push(format!("{client} {what}{}", if fault == Fault::None { String::new() } else { format!(" {fault:?}") }));
-        if fault == Fault::None {
-            return fault;
+        if stop && state.strikes(client) {
+            let time = Duration::from_millis(state.random.u64(2_000..9_000));
+            state.happened(client, what, "stopped", &format!("{time:?}"));
+            return Mishap::Stop(time);
         }
-        state.left -= 1;
-        *state.faults.entry(name(fault)).or_default() += 1;
+        drop(state);
+        Mishap::Call(self.of(client, what, None))
+    }
+
+    fn of(&self, client: &str, what: &str, operation: Option<Operation>) -> Fault {
+        let mut state = self.lock();
+        if !state.strikes(client) {
+            state.trace.push(format!("{client} {what}"));
+            return Fault::None;
+        }
+        let fault = draw(&mut state.random, operation);
+        state.happened(client, what, name(fault), &format!("{fault:?}"));
         if matches!(fault, Fault::Kill | Fault::KillAfter)
             && let Some(process) = state.processes.get(client)
         {
@@ -144,6 +156,26 @@ impl Fate {
         }
         fault
     }
+}
+
+impl State {
+    /// Whether something goes wrong now.
+    fn strikes(&mut self, client: &str) -> bool {
+        self.left > 0 && self.processes.contains_key(client) && self.random.u32(..self.one_in) == 0
+    }
+
+    fn happened(&mut self, client: &str, what: &str, kind: &'static str, detail: &str) {
+        self.trace.push(format!("{client} {what} {detail}"));
+        self.left -= 1;
+        *self.faults.entry(kind).or_default() += 1;
+    }
+}
+
+/// What may become of a call of the database.
+pub(crate) enum Mishap {
+    Call(Fault),
+    /// The process stands still before it.
+    Stop(Duration),
 }
 
 fn draw(random: &mut Rng, operation: Option<Operation>) -> Fault {
@@ -156,7 +188,7 @@ fn draw(random: &mut Rng, operation: Option<Operation>) -> Fault {
         6 => Fault::LoseRequest,
         7 if transactional => Fault::Fence,
         8 if transactional => Fault::AbortTransaction,
-        _ if waits => Fault::Delay(Duration::from_millis(random.u64(1..6_000))),
+        _ if waits => Fault::Delay(Duration::from_millis(random.u64(1..9_000))),
         _ => Fault::LoseAnswer,
     }
 }

@@ -4,6 +4,7 @@
 //! `TIDELOCK_TEST_SEED=42 cargo test --all-features --test main simulation::replay -- --nocapture` lives one history
 //! again and prints it; `TIDELOCK_TEST_HISTORIES=1000000 cargo test --release ... simulation::campaign` is the large form.
 
+mod bugs;
 mod fate;
 mod store;
 mod world;
@@ -50,7 +51,7 @@ fn campaign() {
             if seed >= first + histories {
                 return (messages, faults);
             }
-            let history = world::live(seed);
+            let history = world::live(seed, None);
             if let Some(wrong) = history.wrong() {
                 panic!("seed {seed}: {wrong}");
             }
@@ -77,7 +78,7 @@ fn campaign() {
 #[test]
 #[ignore = "a command: prints the history of TIDELOCK_TEST_SEED"]
 fn replay() {
-    let history = world::live(setting("TIDELOCK_TEST_SEED").unwrap_or(0));
+    let history = world::live(setting("TIDELOCK_TEST_SEED").unwrap_or(0), None);
     for line in &history.trace {
         println!("{line}");
     }
@@ -88,7 +89,7 @@ fn replay() {
 #[test]
 fn a_seed_is_one_history() {
     for seed in 0..30 {
-        let (one, two) = (world::live(seed).trace, world::live(seed).trace);
+        let (one, two) = (world::live(seed, None).trace, world::live(seed, None).trace);
         let differs = one.iter().zip(&two).position(|(one, two)| one != two);
         if let Some(at) = differs {
             panic!("seed {seed} differs at step {at}: {:?} and {:?}", &one[at - 3..=at], &two[at - 3..=at]);

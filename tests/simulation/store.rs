@@ -18,7 +18,7 @@ use tidelock::{
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::fate::{Fate, Life, Status};
+use super::fate::{Fate, Life, Mishap, Status};
 
 /// The connection of one process.
 #[derive(Clone)]
@@ -52,7 +52,16 @@ impl Store {
 
     async fn enter(&self, what: &str) -> Result<Answer> {
         self.alive().await;
-        let answer = match self.fate.of(&self.client, what, None) {
+        // An open transaction of a process that stands still would keep every other one waiting.
+        let stops = !matches!(what, "admit" | "retract" | "advance" | "commit");
+        let fault = match self.fate.of_database(&self.client, what, stops) {
+            Mishap::Call(fault) => fault,
+            Mishap::Stop(time) => {
+                self.life.stop(time);
+                Fault::None
+            }
+        };
+        let answer = match fault {
             Fault::Delay(time) => {
                 tokio::time::sleep(time).await;
                 Answer::Given
