@@ -116,7 +116,9 @@ names! {
 
 #[cfg(feature = "failpoints")]
 mod active {
-    use std::{cell::Cell, collections::HashMap, path::PathBuf, sync::LazyLock, sync::Mutex, thread, time::Duration};
+    use std::{
+        cell::Cell, collections::HashMap, path::PathBuf, sync::LazyLock, sync::Mutex, thread, time::Duration,
+    };
 
     use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -197,15 +199,15 @@ mod active {
     }
 
     thread_local! {
-        static LEFT_OUT_HERE: Cell<Option<Variant>> = const { Cell::new(None) };
+        static LEFT_OUT_HERE: Cell<&'static [Variant]> = const { Cell::new(&[]) };
     }
 
-    pub(super) fn leave_out(variant: Option<Variant>) {
-        LEFT_OUT_HERE.set(variant);
+    pub(super) fn leave_out(variants: &'static [Variant]) {
+        LEFT_OUT_HERE.set(variants);
     }
 
     pub(crate) fn left_out(variant: Variant) -> bool {
-        LEFT_OUT_HERE.get() == Some(variant) || LEFT_OUT.iter().any(|each| each == variant.name())
+        LEFT_OUT_HERE.get().contains(&variant) || LEFT_OUT.iter().any(|each| each == variant.name())
     }
 }
 
@@ -220,10 +222,10 @@ pub(crate) fn hit(point: Point) {
 #[inline(always)]
 pub(crate) fn hit(_: Point) {}
 
-/// Leaves a rule out on this thread, or none: for simulations, which run many histories in one process.
+/// Leaves these rules out on this thread: for simulations, which run many histories in one process.
 #[cfg(feature = "failpoints")]
-pub fn leave_out(variant: Option<Variant>) {
-    active::leave_out(variant);
+pub fn leave_out(variants: &'static [Variant]) {
+    active::leave_out(variants);
 }
 
 /// Whether the environment or this thread leaves that rule out.

@@ -16,6 +16,7 @@ use tidelock_lab::Lab;
 
 mod consumer;
 mod figures;
+mod implicit;
 mod last_record;
 mod producer;
 mod rebalance;

@@ -5,30 +5,28 @@ use tidelock::failpoint::Variant;
 use super::{stay_on, world};
 
 /// So many seeds may pass before a wrong variant shows.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 2_000;
 
-/// Each with what gives it away.
-const BUGS: [(Variant, &str); 20] = [
-    (Variant::PositionOutside, "duplicate"),
-    (Variant::NoCompare, "duplicate"),
-    (Variant::UncheckedMetadata, "stuck"),
-    (Variant::UncommittedOffset, "lost"),
-    (Variant::PendingUnsent, "lost"),
-    (Variant::PendingUnstored, "lost"),
-    (Variant::PendingAgain, "duplicate"),
-    (Variant::CommitEarly, "stuck"),
-    (Variant::CompareIgnored, "lost"),
-    (Variant::ReadBeforeInit, "duplicate"),
-    (Variant::UnknownForgotten, "lost"),
-    (Variant::PositionStale, "duplicate"),
-    (Variant::RowsReversed, "reordered"),
-    (Variant::OutputsReversed, "reordered"),
-    (Variant::InboxUnread, "duplicate"),
-    (Variant::OffsetFirst, "lost"),
-    (Variant::StaleRecords, "duplicate"),
-    (Variant::TimeoutIsAbsent, "stuck"),
-    (Variant::StartAtEnd, "lost"),
-    (Variant::ErrorSwallowed, "lost"),
+/// What a single process of a log without late requests cannot show is left to the model and to the crash tests:
+/// no rotation, no flush, no fence of the owner, unchecked metadata, an unstable offset, a failed comparison that is
+/// passed over, a position that is read too early.
+const BUGS: [Variant; 16] = [
+    Variant::PositionOutside,
+    Variant::PositionStale,
+    Variant::UnknownForgotten,
+    Variant::RowsReversed,
+    Variant::OutputsReversed,
+    Variant::InboxUnread,
+    Variant::OffsetFirst,
+    Variant::StaleRecords,
+    Variant::NoCompare,
+    Variant::PendingUnsent,
+    Variant::PendingUnstored,
+    Variant::PendingAgain,
+    Variant::CommitEarly,
+    Variant::TimeoutIsAbsent,
+    Variant::StartAtEnd,
+    Variant::ErrorSwallowed,
 ];
 
 #[test]
@@ -41,17 +39,19 @@ fn every_rule_left_out_is_noticed() {
     assert!(unnoticed.is_empty(), "not noticed within {SEEDS} seeds: {unnoticed:?}");
 }
 
-fn hunt(core: usize, bugs: &[(Variant, &str)]) -> Vec<&'static str> {
+fn hunt(core: usize, bugs: &'static [Variant]) -> Vec<&'static str> {
     stay_on(core);
     let mut unnoticed = Vec::new();
-    for (variant, sign) in bugs {
-        let found = (0..SEEDS).find_map(|seed| Some((seed, world::live(seed, Some(*variant)).wrong()?)));
+    for bug in bugs {
+        let name = bug.name();
+        let found =
+            (0..SEEDS).find_map(|seed| Some((seed, world::live(seed, std::slice::from_ref(bug)).wrong()?)));
         match found {
             Some((seed, wrong)) => {
-                assert_eq!(world::live(seed, None).wrong(), None, "{}: seed {seed} with all rules", variant.name());
-                println!("{:<20} seed {seed:>4}, {sign} expected: {wrong}", variant.name());
+                assert_eq!(world::live(seed, &[]).wrong(), None, "{name}: seed {seed} with all rules");
+                println!("{name:<20} seed {seed:>4}: {wrong}");
             }
-            None => unnoticed.push(variant.name()),
+            None => unnoticed.push(name),
         }
     }
     unnoticed

@@ -40,15 +40,17 @@ impl Life {
         }
     }
 
-    /// Stops the process for a while, as SIGSTOP does.
-    pub(crate) fn stop(self: &Arc<Self>, time: Duration) {
+    /// Stops the process for a while, as SIGSTOP does. It hears of the log `lag` later than of the database: until then
+    /// it believes to hold what others have taken over.
+    pub(crate) fn stop(self: &Arc<Self>, time: Duration, lag: Duration) {
         let life = Arc::clone(self);
         life.client.freeze();
         life.set(Status::Frozen);
         tokio::spawn(async move {
             tokio::time::sleep(time).await;
-            life.client.thaw();
             life.set(Status::Running);
+            tokio::time::sleep(lag).await;
+            life.client.thaw();
         });
     }
 
@@ -134,8 +136,9 @@ impl Fate {
         let mut state = self.lock();
         if stop && state.strikes(client) {
             let time = Duration::from_millis(state.random.u64(2_000..9_000));
-            state.happened(client, what, "stopped", &format!("{time:?}"));
-            return Mishap::Stop(time);
+            let lag = Duration::from_millis(state.random.u64(..3_000));
+            state.happened(client, what, "stopped", &format!("stopped for {time:?} and {lag:?}"));
+            return Mishap::Stop(time, lag);
         }
         drop(state);
         Mishap::Call(self.of(client, what, None))
@@ -175,7 +178,7 @@ impl State {
 pub(crate) enum Mishap {
     Call(Fault),
     /// The process stands still before it.
-    Stop(Duration),
+    Stop(Duration, Duration),
 }
 
 fn draw(random: &mut Rng, operation: Option<Operation>) -> Fault {

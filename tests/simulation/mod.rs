@@ -33,7 +33,9 @@ fn stay_on(core: usize) {
 }
 
 fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
+    std::env::var(name)
+        .ok()
+        .map(|value| value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
 }
 
 /// Every seed is clean.
@@ -51,7 +53,7 @@ fn campaign() {
             if seed >= first + histories {
                 return (messages, faults);
             }
-            let history = world::live(seed, None);
+            let history = world::live(seed, &[]);
             if let Some(wrong) = history.wrong() {
                 panic!("seed {seed}: {wrong}");
             }
@@ -71,14 +73,16 @@ fn campaign() {
         *faults.entry(fault).or_default() += count;
     }
     let rate = histories as f64 / started.elapsed().as_secs_f64();
-    println!("{histories} histories, {messages} messages, {rate:.0} histories/s on {CORES} cores; faults: {faults:?}");
+    println!(
+        "{histories} histories, {messages} messages, {rate:.0} histories/s on {CORES} cores; faults: {faults:?}"
+    );
 }
 
 /// One history, printed.
 #[test]
 #[ignore = "a command: prints the history of TIDELOCK_TEST_SEED"]
 fn replay() {
-    let history = world::live(setting("TIDELOCK_TEST_SEED").unwrap_or(0), None);
+    let history = world::live(setting("TIDELOCK_TEST_SEED").unwrap_or(0), &[]);
     for line in &history.trace {
         println!("{line}");
     }
@@ -89,7 +93,7 @@ fn replay() {
 #[test]
 fn a_seed_is_one_history() {
     for seed in 0..30 {
-        let (one, two) = (world::live(seed, None).trace, world::live(seed, None).trace);
+        let (one, two) = (world::live(seed, &[]).trace, world::live(seed, &[]).trace);
         let differs = one.iter().zip(&two).position(|(one, two)| one != two);
         if let Some(at) = differs {
             panic!("seed {seed} differs at step {at}: {:?} and {:?}", &one[at - 3..=at], &two[at - 3..=at]);

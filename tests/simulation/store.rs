@@ -6,8 +6,8 @@ use bytes::Bytes;
 use tidelock::{
     commit::Commit,
     database::{
-        Advance, Batch, Claim, Database, Fence, FenceKey, FirstStart, HeldKey, Quarantined, Reader, Released, Shard,
-        Source, Unit,
+        Advance, Batch, Claim, Database, Fence, FenceKey, FirstStart, HeldKey, Quarantined, Reader, Released,
+        Shard, Source, Unit,
         sqlite::{Sqlite, SqlitePublished, SqliteReader, SqliteUnit},
     },
     error::{Error, Kind, Result},
@@ -56,8 +56,8 @@ impl Store {
         let stops = !matches!(what, "admit" | "retract" | "advance" | "commit");
         let fault = match self.fate.of_database(&self.client, what, stops) {
             Mishap::Call(fault) => fault,
-            Mishap::Stop(time) => {
-                self.life.stop(time);
+            Mishap::Stop(time, lag) => {
+                self.life.stop(time, lag);
                 Fault::None
             }
         };

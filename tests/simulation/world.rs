@@ -89,7 +89,11 @@ struct Copy {
 impl Handler<Store> for Copy {
     type Event = In;
 
-    async fn handle(&self, message: &Message<In>, context: &mut Context<'_, Store>) -> Result<Outcome, BoxError> {
+    async fn handle(
+        &self,
+        message: &Message<In>,
+        context: &mut Context<'_, Store>,
+    ) -> Result<Outcome, BoxError> {
         let In { key, n } = &message.event;
         if self.fate.random(|random| random.u32(..8) == 0) {
             tokio::time::sleep(Duration::from_millis(self.fate.random(|random| random.u64(..3_000)))).await;
@@ -133,12 +137,13 @@ impl History {
 }
 
 /// Lives one history through, on a runtime of its own with a clock that nobody waits for.
-pub(crate) fn live(seed: u64, left_out: Option<Variant>) -> History {
+pub(crate) fn live(seed: u64, left_out: &'static [Variant]) -> History {
     fastrand::seed(seed);
     failpoint::leave_out(left_out);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let history = runtime.block_on(history(seed));
-    failpoint::leave_out(None);
+    failpoint::leave_out(&[]);
     history
 }
 
@@ -166,8 +171,9 @@ async fn history(seed: u64) -> History {
     let world = World { log, database, fate: fate.clone(), shape };
     let until = Instant::now() + BUSY;
     let (calm, calmed) = watch::channel(false);
-    let slots: Vec<JoinHandle<()>> =
-        (0..world.shape.processes).map(|slot| tokio::spawn(world.clone().live(slot, calmed.clone()))).collect();
+    let slots: Vec<JoinHandle<()>> = (0..world.shape.processes)
+        .map(|slot| tokio::spawn(world.clone().live(slot, calmed.clone())))
+        .collect();
     world.write().await;
     tokio::time::sleep_until(until).await;
     fate.calm();
@@ -455,6 +461,7 @@ fn next(connection: &mut SqliteConnection, key: &str) -> i64 {
         "INSERT INTO counter VALUES ($1, 1) ON CONFLICT (key) DO UPDATE SET n = n + 1 RETURNING n",
     );
     let n: i64 = block_on(count.bind(key).fetch_one(&mut *connection)).unwrap().get(0);
-    block_on(sqlx::query("INSERT INTO ledger VALUES ($1, $2)").bind(key).bind(n).execute(connection)).unwrap();
+    block_on(sqlx::query("INSERT INTO ledger VALUES ($1, $2)").bind(key).bind(n).execute(connection))
+        .unwrap();
     n
 }

@@ -6,13 +6,16 @@ use std::{
 };
 
 use rdkafka::{
-    ClientContext, config::RDKafkaLogLevel, error::KafkaError, message::DeliveryResult,
+    ClientContext, Message as _, config::RDKafkaLogLevel, error::KafkaError, message::DeliveryResult,
     producer::ProducerContext,
 };
 use tokio::sync::Notify;
 
 use super::{fault, logging};
-use crate::{error::Error, log::Refusal};
+use crate::{
+    error::{Error, Kind},
+    log::Refusal,
+};
 
 /// Shared by the delivery callback, the producer's thread and async callers.
 #[derive(Debug, Default)]
@@ -75,15 +78,24 @@ impl Deliveries {
         self.finish(&mut state, 1);
     }
 
-    fn delivered(&self, index: usize, error: Option<&KafkaError>) {
+    /// Without an offset it is librdkafka's own conclusion that a record arrived, from a later batch that did: an order
+    /// that the broker does not check in a partition to which this producer has not written yet. There the earlier
+    /// batch, if a broker that was not ready refused it, is in no log and would never be sent again.
+    fn delivered(&self, index: usize, outcome: Result<i64, &KafkaError>) {
         let mut state = self.lock();
-        match error {
-            None => {}
-            Some(error) if fault::refuses_for_good(error) => {
+        match outcome {
+            Ok(0..) => {}
+            Ok(_) => {
+                let text = format!(
+                    "record {index} was acknowledged without an offset: nobody knows whether it is there"
+                );
+                state.failure.get_or_insert_with(|| Error::new(Kind::Unavailable, text));
+            }
+            Err(error) if fault::refuses_for_good(error) => {
                 state.refused_batches += usize::from(fault::refuses_the_batch(error));
                 state.refusals.push(Refusal { index, reason: error.to_string() });
             }
-            Some(error) => {
+            Err(error) => {
                 let kind = fault::kind(error);
                 state.failure.get_or_insert_with(|| Error::new(kind, format!("record {index}: {error}")));
             }
@@ -137,10 +149,8 @@ impl Deliveries {
         let failure = state.failure.take();
         // What was taken must keep `complete` from answering true.
         if !refusals.is_empty() || failure.is_some() {
-            state.failure = Some(Error::new(
-                crate::error::Kind::Conflict,
-                "a record of this transaction was not acknowledged",
-            ));
+            state.failure =
+                Some(Error::new(Kind::Conflict, "a record of this transaction was not acknowledged"));
         }
         Settled { refusals, refused_batches: std::mem::take(&mut state.refused_batches), failure }
     }
@@ -163,6 +173,7 @@ impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
-        self.0.delivered(index, result.as_ref().err().map(|(error, _)| error));
+        let outcome = result.as_ref().map(|record| record.offset()).map_err(|(error, _)| error);
+        self.0.delivered(index, outcome);
     }
 }

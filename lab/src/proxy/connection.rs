@@ -127,6 +127,9 @@ fn request(shared: &Shared, connection: &Connection, frame: &[u8]) -> io::Result
         match trap.spring(frame) {
             None => {}
             Some(Action::Hold) => trap.hold(),
+            Some(Action::Replace(from, to)) => {
+                return connection.write(&connection.server, &replaced(frame, &from, &to));
+            }
             Some(Action::LoseRequest) => return Err(ErrorKind::ConnectionReset.into()),
             Some(Action::LoseAnswer(after)) => {
                 connection.mute.store(true, Ordering::SeqCst);
@@ -138,6 +141,18 @@ fn request(shared: &Shared, connection: &Connection, frame: &[u8]) -> io::Result
         }
     }
     connection.write(&connection.server, frame)
+}
+
+/// Every occurrence, from the front.
+fn replaced(frame: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut bytes = frame.to_vec();
+    let mut at = 0;
+    while let Some(found) = bytes[at..].windows(from.len()).position(|window| window == from) {
+        at += found;
+        bytes[at..at + from.len()].copy_from_slice(to);
+        at += to.len();
+    }
+    bytes
 }
 
 fn answers(shared: &Shared, connection: &Connection) -> io::Result<()> {

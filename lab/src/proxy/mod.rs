@@ -127,6 +127,25 @@ impl Proxy {
         self.arm(Box::new(matches), Action::LoseRequest)
     }
 
+    /// In the next request that matches, `from` reads `to`, which is as long: a name that the server does not know, say.
+    /// The answer is the server's own.
+    ///
+    /// # Panics
+    /// If the two differ in length, or are empty.
+    pub fn replace_in_request(
+        &self,
+        matches: impl Fn(&[u8]) -> bool + Send + Sync + 'static,
+        from: impl Into<Vec<u8>>,
+        to: impl Into<Vec<u8>>,
+    ) -> Trap {
+        let (from, to) = (from.into(), to.into());
+        assert!(
+            from.len() == to.len() && !from.is_empty(),
+            "{from:?} and {to:?} differ in length, or are empty"
+        );
+        self.arm(Box::new(matches), Action::Replace(from, to))
+    }
+
     /// The first request that matches waits, and what follows on its connection behind it, until
     /// [`Trap::release`]: the moment just before, for as long as a test needs.
     pub fn hold_request(&self, matches: impl Fn(&[u8]) -> bool + Send + Sync + 'static) -> Trap {

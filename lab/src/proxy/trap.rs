@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(crate) type Matcher = Box<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
 /// What happens to the request that springs a trap.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Action {
     /// It arrives; the answer does not, and the connection ends so long after the answer came.
     LoseAnswer(Duration),
@@ -15,6 +15,8 @@ pub(crate) enum Action {
     LoseRequest,
     /// It waits until released.
     Hold,
+    /// It arrives with other bytes in place of these.
+    Replace(Vec<u8>, Vec<u8>),
 }
 
 /// A rule of a [`Proxy`](super::Proxy) that waits for one request, acts on it and is done.
@@ -77,7 +79,7 @@ impl Armed {
         }
         state.sprung = true;
         self.changed.notify_all();
-        Some(self.action)
+        Some(self.action.clone())
     }
 
     /// Returns when the trap is released.
