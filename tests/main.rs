@@ -10,4 +10,6 @@ mod log_kafka;
 mod pipeline;
 mod settings;
 mod simulation;
+#[cfg(feature = "testing")]
+mod testing_kit;
 mod witness;
