@@ -84,6 +84,19 @@ impl<'a, D: Database> Context<'a, D> {
         self.outputs
     }
 
+    /// The same for another database with the same connection; what it emits comes back with
+    /// [`take_back`](Self::take_back).
+    #[cfg(feature = "testing")]
+    pub(crate) fn lend<O: Database<Connection = D::Connection>>(&mut self) -> Context<'_, O> {
+        let outputs = std::mem::take(&mut self.outputs);
+        Context { connection: &mut *self.connection, origin: self.origin.clone(), outputs }
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn take_back(&mut self, outputs: Vec<Record>) {
+        self.outputs = outputs;
+    }
+
     /// The native connection of the database, inside the open transaction (`&mut PgConnection` for PostgreSQL).
     pub fn connection(&mut self) -> &mut D::Connection {
         self.connection

@@ -56,4 +56,6 @@ pub mod relay;
 pub mod retry;
 pub mod settings;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;

@@ -35,6 +35,7 @@ const LEVELS: &[&[&str]] = &[
     &["handler", "outbox"],
     &["relay", "processor"],
     &["settings", "pipeline"],
+    &["testing"],
     &["prelude"],
 ];
 

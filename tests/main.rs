@@ -11,4 +11,6 @@ mod model;
 mod pipeline;
 mod settings;
 mod simulation;
+#[cfg(feature = "testing")]
+mod testing_kit;
 mod witness;

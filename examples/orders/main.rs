@@ -1,6 +1,8 @@
 //! The order pipeline: order -> inventory -> payment -> shipping, with compensation. See README.md beside this file.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program, not a library")]
 
+#[cfg(all(test, feature = "testing"))]
+mod crash_points;
 mod events;
 mod http;
 mod inventory;

@@ -23,6 +23,8 @@ mod registry;
 mod take_over;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "testing")]
+mod through;
 mod valve;
 
 pub use config::{Adopt, ProcessorConfig, StartAt, Unhandled};
@@ -30,6 +32,8 @@ pub use config::{Adopt, ProcessorConfig, StartAt, Unhandled};
 use committer::{Committer, Cycle};
 use partition::{Chunk, Partition};
 use registry::Registry;
+#[cfg(feature = "testing")]
+pub(crate) use through::Witness;
 use valve::Valve;
 
 use crate::{

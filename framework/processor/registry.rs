@@ -75,6 +75,22 @@ impl<D: Database> Registry<D> {
         }
     }
 
+    /// The same with every handler wrapped.
+    #[cfg(feature = "testing")]
+    pub(crate) fn map<O: Database>(
+        self,
+        wrap: impl Fn(Arc<dyn Erased<D>>) -> Arc<dyn Erased<O>>,
+    ) -> Registry<O> {
+        let wrapped = |handlers: HashMap<&'static str, Arc<dyn Erased<D>>>| {
+            handlers.into_iter().map(|(event_type, handler)| (event_type, wrap(handler))).collect()
+        };
+        Registry {
+            by_topic: self.by_topic.into_iter().map(|(topic, handlers)| (topic, wrapped(handlers))).collect(),
+            unhandled: self.unhandled,
+            twice: self.twice,
+        }
+    }
+
     pub(crate) fn problems(&self) -> &[String] {
         &self.twice
     }

@@ -44,6 +44,8 @@ mod journal;
 mod local;
 mod member;
 mod murmur;
+#[cfg(feature = "testing")]
+mod observe;
 mod partition;
 mod process;
 mod producer;
