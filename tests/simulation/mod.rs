@@ -41,7 +41,7 @@ fn setting(name: &str) -> Option<u64> {
 /// Every seed is clean.
 #[test]
 fn campaign() {
-    let histories = setting("TIDELOCK_TEST_HISTORIES").unwrap_or(2_000);
+    let histories = setting("TIDELOCK_TEST_HISTORIES").unwrap_or(1_000);
     let first = setting("TIDELOCK_TEST_SEED").unwrap_or(0);
     let next = &AtomicU64::new(first);
     let started = Instant::now();
