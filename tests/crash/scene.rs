@@ -178,7 +178,7 @@ impl Scene {
     }
 
     /// Of a verdict that is not clean: what a second reader finds, what was hidden from both, and the broker's files,
-    /// beside the logs of the children. The verdict stands.
+    /// beside the logs of the children in `target/lab/crash`. The verdict stands.
     async fn keep_evidence(&self, verdict: &Verdict, topic: String) {
         if verdict.is_clean() {
             return;
@@ -198,7 +198,6 @@ impl Scene {
             std::io::Result::Ok(())
         });
         kept.await.unwrap().unwrap();
-        eprintln!("evidence is in {}", self.directory.display());
     }
 
     pub(crate) async fn committed(&self, topic: String) -> Vec<Found> {
