@@ -84,7 +84,9 @@ names! {
 
 #[cfg(feature = "failpoints")]
 mod active {
-    use std::{cell::Cell, collections::HashMap, path::PathBuf, sync::LazyLock, sync::Mutex, thread, time::Duration};
+    use std::{
+        cell::Cell, collections::HashMap, path::PathBuf, sync::LazyLock, sync::Mutex, thread, time::Duration,
+    };
 
     use tokio::runtime::{Handle, RuntimeFlavor};
 

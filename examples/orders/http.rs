@@ -37,8 +37,10 @@ pub(crate) async fn serve<D: Shop>(
     let mut routes =
         Router::new().route("/health/live", get(async || "alive\n")).route("/health/ready", get(ready::<D>));
     if services.contains(&Role::Orders) {
-        routes =
-            routes.route("/orders", post(place::<D>)).route("/orders/{id}", get(find::<D>)).route("/stock", get(stock::<D>));
+        routes = routes
+            .route("/orders", post(place::<D>))
+            .route("/orders/{id}", get(find::<D>))
+            .route("/stock", get(stock::<D>));
     }
     let listener =
         tokio::net::TcpListener::bind(listen).await.map_err(|error| format!("{listen}: {error}"))?;

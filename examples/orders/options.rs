@@ -77,7 +77,8 @@ impl Options {
     /// The framework's settings: the environment's, with what the command line says.
     pub(crate) fn settings(&self) -> Result<Settings, BoxError> {
         let given = [("TIDELOCK_KAFKA_BROKERS", &self.kafka), ("TIDELOCK_DATABASE_URL", &self.database)];
-        let given = given.map(|(name, value)| (name.to_owned(), value.as_deref().unwrap_or(NOT_USED).to_owned()));
+        let given =
+            given.map(|(name, value)| (name.to_owned(), value.as_deref().unwrap_or(NOT_USED).to_owned()));
         let mut settings = Settings::from_vars("TIDELOCK_", std::env::vars().chain(given))?;
         // While one partition has the shelf or the till, the others wait for it, each with a connection: enough must
         // be left for the other services of this process.

@@ -10,9 +10,7 @@ use tidelock::{
     prelude::*,
 };
 
-use crate::{
-    inventory::Shelf, orders::Book, payment::Till, roles::Role, shipping::Parcels, verify::Audit,
-};
+use crate::{inventory::Shelf, orders::Book, payment::Till, roles::Role, shipping::Parcels, verify::Audit};
 
 /// A database with the tables of all services.
 #[async_trait]

@@ -91,7 +91,9 @@ async fn read_embedded(log: &Embedded) -> Result<Vec<Record>, BoxError> {
             }
             Some(ConsumerEvent::Records { records, .. }) => {
                 for record in records {
-                    let Some(topic) = TOPICS.into_iter().find(|topic| **topic == *record.topic) else { continue };
+                    let Some(topic) = TOPICS.into_iter().find(|topic| **topic == *record.topic) else {
+                        continue;
+                    };
                     if left.get(&(topic, record.partition)).is_some_and(|last| record.offset >= *last) {
                         left.remove(&(topic, record.partition));
                     }

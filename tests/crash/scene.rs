@@ -191,7 +191,8 @@ impl Scene {
             std::fs::write(directory.join("read_uncommitted.txt"), lines(&all))?;
             for broker in Lab::shared().brokers() {
                 let copy = directory.join(broker.name());
-                let done = std::process::Command::new("cp").arg("-r").arg(broker.directory()).arg(copy).status()?;
+                let done =
+                    std::process::Command::new("cp").arg("-r").arg(broker.directory()).arg(copy).status()?;
                 assert!(done.success(), "the broker's files are not copied");
             }
             std::io::Result::Ok(())

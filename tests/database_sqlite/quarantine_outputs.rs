@@ -52,8 +52,10 @@ async fn an_output_holds_nothing_back_and_is_released_by_the_relay() {
 async fn an_output_and_the_outboxs_messages_of_one_key_are_released_together() {
     let shop = fenced().await;
     let output = refused(Some("a"), "output");
-    let moved =
-        shop.sqlite.quarantine_outputs(&key(0), 0, b"", Default::default(), std::slice::from_ref(&output)).await;
+    let moved = shop
+        .sqlite
+        .quarantine_outputs(&key(0), 0, b"", Default::default(), std::slice::from_ref(&output))
+        .await;
     assert!(moved.unwrap());
     shop.hold(&[refused(Some("a"), "enqueued")]).await;
     assert_eq!(shop.sqlite.held_keys(ALL).await.unwrap().0, held(&["a"]));

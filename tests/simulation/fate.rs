@@ -126,12 +126,15 @@ impl Fate {
     pub(crate) fn of(&self, client: &str, what: &str, operation: Option<Operation>) -> Fault {
         let mut state = self.lock();
         let one_in = state.one_in;
-        let fault = match state.left > 0 && state.processes.contains_key(client) && state.random.u32(..one_in) == 0
-        {
-            true => draw(&mut state.random, operation),
-            false => Fault::None,
-        };
-        state.trace.push(format!("{client} {what}{}", if fault == Fault::None { String::new() } else { format!(" {fault:?}") }));
+        let fault =
+            match state.left > 0 && state.processes.contains_key(client) && state.random.u32(..one_in) == 0 {
+                true => draw(&mut state.random, operation),
+                false => Fault::None,
+            };
+        state.trace.push(format!(
+            "{client} {what}{}",
+            if fault == Fault::None { String::new() } else { format!(" {fault:?}") }
+        ));
         if fault == Fault::None {
             return fault;
         }

@@ -15,7 +15,9 @@ use std::{
 };
 
 fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
+    std::env::var(name)
+        .ok()
+        .map(|value| value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
 }
 
 /// Every seed is clean.
@@ -52,7 +54,9 @@ fn campaign() {
         *faults.entry(fault).or_default() += count;
     }
     let rate = histories as f64 / started.elapsed().as_secs_f64();
-    println!("{histories} histories, {messages} messages, {rate:.0} histories/s on two threads; faults: {faults:?}");
+    println!(
+        "{histories} histories, {messages} messages, {rate:.0} histories/s on two threads; faults: {faults:?}"
+    );
 }
 
 /// One history, printed.

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use tidelock::{
     commit::Commit,
     database::{
-        Advance, Batch, Claim, Database, Fence, FenceKey, FirstStart, HeldKey, Quarantined, Reader, Released, Shard,
-        Source, Unit,
+        Advance, Batch, Claim, Database, Fence, FenceKey, FirstStart, HeldKey, Quarantined, Reader, Released,
+        Shard, Source, Unit,
         sqlite::{Sqlite, SqlitePublished, SqliteReader, SqliteUnit},
     },
     error::{Error, Kind, Result},

@@ -81,7 +81,11 @@ struct Copy {
 impl Handler<Store> for Copy {
     type Event = In;
 
-    async fn handle(&self, message: &Message<In>, context: &mut Context<'_, Store>) -> Result<Outcome, BoxError> {
+    async fn handle(
+        &self,
+        message: &Message<In>,
+        context: &mut Context<'_, Store>,
+    ) -> Result<Outcome, BoxError> {
         let In { key, n } = &message.event;
         if self.fate.random(|random| random.u32(..8) == 0) {
             tokio::time::sleep(Duration::from_millis(self.fate.random(|random| random.u64(..3_000)))).await;
@@ -127,7 +131,8 @@ impl History {
 /// Lives one history through, on a runtime of its own with a clock that nobody waits for.
 pub(crate) fn live(seed: u64) -> History {
     fastrand::seed(seed);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(history(seed))
 }
 
@@ -155,8 +160,9 @@ async fn history(seed: u64) -> History {
     let world = World { log, database, fate: fate.clone(), shape, living: Arc::default() };
     let until = Instant::now() + BUSY;
     let (calm, calmed) = watch::channel(false);
-    let slots: Vec<JoinHandle<()>> =
-        (0..world.shape.processes).map(|slot| tokio::spawn(world.clone().live(slot, calmed.clone()))).collect();
+    let slots: Vec<JoinHandle<()>> = (0..world.shape.processes)
+        .map(|slot| tokio::spawn(world.clone().live(slot, calmed.clone())))
+        .collect();
     let scheduler = tokio::spawn(world.clone().disturb());
     world.write().await;
     tokio::time::sleep_until(until).await;
@@ -434,6 +440,7 @@ fn next(connection: &mut SqliteConnection, key: &str) -> i64 {
         "INSERT INTO counter VALUES ($1, 1) ON CONFLICT (key) DO UPDATE SET n = n + 1 RETURNING n",
     );
     let n: i64 = block_on(count.bind(key).fetch_one(&mut *connection)).unwrap().get(0);
-    block_on(sqlx::query("INSERT INTO ledger VALUES ($1, $2)").bind(key).bind(n).execute(connection)).unwrap();
+    block_on(sqlx::query("INSERT INTO ledger VALUES ($1, $2)").bind(key).bind(n).execute(connection))
+        .unwrap();
     n
 }

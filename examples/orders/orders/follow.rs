@@ -33,11 +33,7 @@ impl<E> Follow<E> {
 impl<D: Shop, E: Progress> Handler<D> for Follow<E> {
     type Event = E;
 
-    async fn handle(
-        &self,
-        message: &Message<E>,
-        context: &mut Context<'_, D>,
-    ) -> Result<Outcome, BoxError> {
+    async fn handle(&self, message: &Message<E>, context: &mut Context<'_, D>) -> Result<Outcome, BoxError> {
         let event = &message.event;
         let state = event.state();
         let known = context.connection().add_step(event.order_id(), state, event.detail().as_deref()).await?;

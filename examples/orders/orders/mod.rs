@@ -13,9 +13,7 @@ pub(crate) use request::{OrderRequest, legible};
 pub(crate) use state::State;
 
 use crate::{
-    events::{
-        Line, OrderPlaced, OrderShipped, PaymentAnswered, StockRejected, StockReleased, StockReserved,
-    },
+    events::{Line, OrderPlaced, OrderShipped, PaymentAnswered, StockRejected, StockReleased, StockReserved},
     shop::Shop,
 };
 use follow::Follow;

@@ -63,11 +63,7 @@ impl Postgres {
     }
 
     /// One INSERT, unless nothing was written before; the messages get their places in the order given.
-    async fn insert_all(
-        &self,
-        connection: &mut PgConnection,
-        messages: &[Outgoing],
-    ) -> Result<()> {
+    async fn insert_all(&self, connection: &mut PgConnection, messages: &[Outgoing]) -> Result<()> {
         if messages.is_empty() || self.insert_inside(connection, messages, false).await? {
             return Ok(());
         }

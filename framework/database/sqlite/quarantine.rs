@@ -125,7 +125,8 @@ impl Sqlite {
     ) -> Result<bool> {
         let what = "move outputs to the quarantine";
         let mut transaction = self.begin_writing().await?;
-        let replaced = self.call(replace_pending(&mut transaction, key, next_offset, submitted, &pending)).await;
+        let replaced =
+            self.call(replace_pending(&mut transaction, key, next_offset, submitted, &pending)).await;
         if !replaced.map_err(failed(what))? {
             transaction.rollback().await;
             return Ok(false);
@@ -269,8 +270,12 @@ async fn take(
             },
         })
     };
-    let rows =
-        sqlx::query(AssertSqlSafe(take)).bind(attempt).bind(limit as i64).bind(MAX_BYTES).fetch_all(connection).await?;
+    let rows = sqlx::query(AssertSqlSafe(take))
+        .bind(attempt)
+        .bind(limit as i64)
+        .bind(MAX_BYTES)
+        .fetch_all(connection)
+        .await?;
     let mut taken: Vec<Released> = rows.iter().map(released).collect::<Result<_, sqlx::Error>>()?;
     taken.sort_unstable_by_key(|each| each.entry);
     Ok(taken)

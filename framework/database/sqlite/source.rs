@@ -60,9 +60,11 @@ impl Source for Sqlite {
 
     async fn started(&self, shard: Shard) -> Result<bool> {
         let mut connection = self.writer().await?;
-        let started = sqlx::query("SELECT count(*) FROM tidelock_relay_shard WHERE shard = ?1 AND started_at IS NOT NULL")
-            .bind(shard.index)
-            .fetch_one(&mut *connection);
+        let started = sqlx::query(
+            "SELECT count(*) FROM tidelock_relay_shard WHERE shard = ?1 AND started_at IS NOT NULL",
+        )
+        .bind(shard.index)
+        .fetch_one(&mut *connection);
         let row = self.call(started).await.map_err(failed("read the state of the shard"))?;
         Ok(row.get::<i64, _>(0) > 0)
     }
