@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use super::{Row, log};
+use super::{Row, database, log};
 
 /// How many clauses run at a time.
 const AT_A_TIME: usize = 6;
@@ -18,7 +18,10 @@ const AT_A_TIME: usize = 6;
 #[test]
 #[ignore = "runs every clause once more, to print the table"]
 fn table() {
-    let equal = [compare("log", &[("kafka", log::kafka::ALL), ("embedded", log::embedded::ALL)])];
+    let equal = [
+        compare("database", &[("postgresql", database::postgres::ALL), ("sqlite", database::sqlite::ALL)]),
+        compare("log", &[("kafka", log::kafka::ALL), ("embedded", log::embedded::ALL)]),
+    ];
     assert!(equal.iter().all(|equal| *equal), "not every clause holds everywhere");
 }
 

@@ -12,9 +12,9 @@ use tidelock::log::{
 };
 
 use super::{Limits, LogUnderTest, Process, log_clauses};
-use crate::conformance::clauses;
+use crate::conformance::log_tests;
 
-log_clauses!(clauses);
+log_clauses!(log_tests);
 
 fn prove(clause: impl AsyncFnOnce(&dyn LogUnderTest)) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();

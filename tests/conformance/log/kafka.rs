@@ -14,13 +14,12 @@ use tidelock_lab::Lab;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Limits, LogUnderTest, Process, log_clauses};
-use crate::conformance::clauses;
+use crate::conformance::log_tests;
 
-log_clauses!(clauses);
+log_clauses!(log_tests);
 
 fn prove(clause: impl AsyncFnOnce(&dyn LogUnderTest)) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-    runtime.block_on(clause(&RealKafka));
+    crate::conformance::block_on(clause(&RealKafka));
 }
 
 /// The broker that all tests share; a broker behind a proxy for clients that can be cut off, one at a time.
