@@ -26,6 +26,7 @@ fn table() {
 }
 
 /// Prints one table; true when every clause holds everywhere.
+#[expect(clippy::print_stdout, reason = "it is run to be read")]
 fn compare(contract: &str, columns: &[(&str, &[Row])]) -> bool {
     let clauses = columns[0].1;
     let runs: Vec<fn()> = columns.iter().flat_map(|(_, rows)| rows.iter().map(|row| row.2)).collect();

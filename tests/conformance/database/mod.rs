@@ -126,7 +126,6 @@ type Rows<U> = Batch<<<U as UnderTest>::Own as Source>::Published>;
 
 /// A database that is put to the test, one of one's own. Its statements are SQL that both a handler and a service may
 /// write.
-#[expect(async_fn_in_trait, reason = "used here only")]
 pub(super) trait UnderTest: Sized {
     /// The implementation.
     type Own: Database<Connection = Connection<Self>> + Source + Enqueue;
