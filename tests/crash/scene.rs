@@ -179,6 +179,7 @@ impl Scene {
 
     /// Of a verdict that is not clean: what a second reader finds, what was hidden from both, and the broker's files,
     /// beside the logs of the children. The verdict stands.
+    #[expect(clippy::print_stderr, reason = "whoever reads the failure has to find it")]
     async fn keep_evidence(&self, verdict: &Verdict, topic: String) {
         if verdict.is_clean() {
             return;
