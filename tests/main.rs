@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod architecture;
+mod conformance;
 mod crash;
 mod database_postgres;
 mod database_sqlite;

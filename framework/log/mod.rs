@@ -38,7 +38,7 @@ pub struct Record {
     pub payload: Option<Bytes>,
     /// The headers, in order.
     pub headers: Headers,
-    /// Milliseconds since 1970; `None` lets the producer stamp it.
+    /// Milliseconds since 1970; `None` or 0 lets the producer stamp it, times before 1970 are read as 0.
     pub time_ms: Option<i64>,
 }
 
@@ -295,7 +295,8 @@ pub trait Consumer: Send + Sync {
     /// the member has a generation and an id, and this is the proof.
     fn metadata(&self, held: &[Assignment]) -> Result<GroupMetadata>;
 
-    /// Leaves the group (a static member just goes) after revoking what is held. Safe to call twice.
+    /// Leaves the group (a static member just goes) after revoking what is held. Safe to call twice. Dropping the
+    /// consumer does the same without waiting for it.
     async fn close(&self);
 }
 
@@ -389,7 +390,7 @@ pub trait Log: Send + Sync + 'static {
     /// partition is read read_committed up to it. A time-out is an error, never `None`.
     async fn last_record(&self, topic: &str, partition: i32) -> Result<Option<Received>>;
 
-    /// First and end offset of a partition.
+    /// First and end offset of a partition. `Unavailable` when there is no such partition: it may just have been made.
     async fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds>;
 }
 

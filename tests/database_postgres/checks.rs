@@ -8,11 +8,6 @@ use tidelock::{
 use super::Shop;
 
 #[tokio::test]
-async fn a_migrated_database_is_accepted() {
-    Shop::new().await.postgres.check().await.unwrap();
-}
-
-#[tokio::test]
 async fn every_finding_is_named_at_once() {
     let shop = Shop::new().await;
     let findings = [
@@ -68,12 +63,6 @@ async fn a_sequence_that_turns_round_or_runs_backwards_is_refused() {
         let text = shop.postgres.check().await.unwrap_err().to_string();
         assert!(text.contains("sequence of tidelock.outbox"), "{text}");
     }
-}
-
-#[tokio::test]
-async fn a_database_without_the_tables_is_a_matter_of_configuration() {
-    let shop = Shop::bare().await;
-    assert_eq!(shop.postgres.check().await.unwrap_err().kind(), Kind::Config);
 }
 
 /// The relay's connections ask for durable commits whatever the database's default is.

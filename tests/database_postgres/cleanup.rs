@@ -1,6 +1,6 @@
 //! What is deleted: what was published, and nothing else.
 
-use tidelock::database::{Shard, Source as _};
+use tidelock::database::Source as _;
 
 use super::{Shop, next, next_batch, put};
 
@@ -85,34 +85,4 @@ async fn the_sweep_inside_a_difference_stops_at_the_part() {
     assert_eq!(shop.outbox().await, left);
     assert_eq!(next(&mut reader).await, numbers(9, 20));
     assert_eq!(next(&mut reader).await, ["open", "later"]);
-}
-
-#[tokio::test]
-async fn the_origin_has_passed_nothing() {
-    let shop = Shop::new().await;
-    numbered(&shop, 1, 3).await;
-    let mut reader = shop.start().await;
-    assert_eq!(shop.outbox().await, numbers(1, 3));
-    assert_eq!(next(&mut reader).await, numbers(1, 3));
-}
-
-#[tokio::test]
-async fn one_shard_never_deletes_rows_of_another() {
-    let shop = Shop::new().await;
-    for n in 0..60 {
-        put(&mut shop.pool.acquire().await.unwrap(), &n.to_string(), &n.to_string()).await;
-    }
-    let shard = Shard { index: 1, count: 2 };
-    let origin = shop.postgres.origin().await.unwrap();
-    let mut reader = shop.postgres.reader(shard, &origin).await.unwrap();
-    let part = next_batch(&mut reader, 10).await;
-    let others = shop.count("tidelock.outbox WHERE bucket % 2 = 0").await;
-    assert!(others > 10);
-    assert_eq!(shop.postgres.clean(part.published).await.unwrap(), 10);
-    assert_eq!(shop.count("tidelock.outbox WHERE bucket % 2 = 0").await, others);
-    let rest = next_batch(&mut reader, 100).await;
-    // The other way: its sweep.
-    drop(shop.postgres.reader(shard, &rest.position).await.unwrap());
-    assert_eq!(shop.count("tidelock.outbox WHERE bucket % 2 = 0").await, others);
-    assert_eq!(shop.count("tidelock.outbox").await, others);
 }

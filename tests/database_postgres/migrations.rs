@@ -22,18 +22,6 @@ async fn in_schema(shop: &Shop, schema: &str) -> Postgres {
     Postgres::connect(config).await.unwrap()
 }
 
-#[tokio::test]
-async fn ten_at_once_and_again() {
-    let shop = Shop::bare().await;
-    let instances = join_all((0..10).map(|_| shop.again())).await;
-    for outcome in join_all(instances.iter().map(|each| each.postgres.migrate())).await {
-        outcome.unwrap();
-    }
-    assert_eq!(shop.count("tidelock.migration").await, 1);
-    shop.postgres.migrate().await.unwrap();
-    shop.postgres.check().await.unwrap();
-}
-
 /// Where transactions are REPEATABLE READ by default, whoever waited for the lock must still see what was done.
 #[tokio::test]
 async fn ten_at_once_whatever_the_default_isolation() {

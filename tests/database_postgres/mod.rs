@@ -26,8 +26,6 @@ mod identity;
 mod migrations;
 mod outbox;
 mod quarantine;
-mod quarantine_outputs;
-mod shards;
 mod silence;
 mod sql;
 mod standby;

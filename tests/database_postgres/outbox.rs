@@ -165,14 +165,3 @@ async fn a_transaction_that_was_ended_enqueues_nothing() {
     }
     assert!(shop.outbox().await.is_empty());
 }
-
-#[tokio::test]
-async fn a_commit_wakes_the_relay() {
-    use tidelock::database::Source as _;
-    let shop = Shop::new().await;
-    let hint = shop.postgres.hint();
-    let mut transaction = shop.postgres.outbox().begin().await.unwrap();
-    transaction.enqueue(&made(1)).unwrap();
-    transaction.commit().await.unwrap();
-    tokio::time::timeout(super::WAIT, hint.notified()).await.unwrap();
-}

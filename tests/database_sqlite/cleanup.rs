@@ -2,39 +2,7 @@
 
 use tidelock::database::{Shard, Source as _};
 
-use super::{Shop, next, next_batch, numbers, put};
-
-#[tokio::test]
-async fn a_batch_deletes_its_rows() {
-    let shop = Shop::new().await;
-    shop.commit_all(numbers(1, 6)).await;
-    let mut reader = shop.start().await;
-    let batch = next_batch(&mut reader, 4).await;
-    shop.commit("later").await;
-    assert_eq!(shop.sqlite.clean(batch.published).await.unwrap(), 4);
-    assert_eq!(shop.outbox().await, ["5", "6", "later"]);
-    assert_eq!(next(&mut reader).await, ["5", "6", "later"]);
-}
-
-#[tokio::test]
-async fn the_sweep_at_the_start_deletes_what_the_position_passed() {
-    let shop = Shop::new().await;
-    shop.commit_all(numbers(1, 5)).await;
-    let batch = next_batch(&mut shop.start().await, 100).await;
-    shop.commit("later").await;
-    let mut reader = shop.start_at(&batch.position).await;
-    assert_eq!(shop.outbox().await, ["later"]);
-    assert_eq!(next(&mut reader).await, ["later"]);
-}
-
-#[tokio::test]
-async fn the_origin_has_passed_nothing() {
-    let shop = Shop::new().await;
-    shop.commit_all(numbers(1, 3)).await;
-    let mut reader = shop.start().await;
-    assert_eq!(shop.outbox().await, numbers(1, 3));
-    assert_eq!(next(&mut reader).await, numbers(1, 3));
-}
+use super::{Shop, next_batch, numbers, put};
 
 #[tokio::test]
 async fn one_shard_never_deletes_rows_of_another() {

@@ -17,8 +17,6 @@ mod identity;
 mod in_memory;
 mod migrations;
 mod outbox;
-mod quarantine;
-mod quarantine_outputs;
 mod reading;
 mod shards;
 mod unit;

@@ -136,17 +136,6 @@ async fn a_transaction_that_failed_does_not_report_success() {
     assert_eq!(shop.count("effect").await, 0);
 }
 
-#[tokio::test]
-async fn a_commit_wakes_the_relay() {
-    use tidelock::database::Source as _;
-    let shop = Shop::new().await;
-    let hint = shop.sqlite.hint();
-    let mut transaction = shop.sqlite.outbox().begin().await.unwrap();
-    transaction.enqueue(&made(1)).unwrap();
-    transaction.commit().await.unwrap();
-    tokio::time::timeout(std::time::Duration::from_secs(30), hint.notified()).await.unwrap();
-}
-
 /// Rows that a trigger or another program writes.
 #[tokio::test]
 async fn a_row_written_by_hand_has_an_id_and_a_time() {

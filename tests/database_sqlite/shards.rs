@@ -2,11 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::future::join_all;
-use tidelock::{
-    database::{Reader as _, Shard, Source as _},
-    error::Kind,
-};
+use tidelock::database::{Reader as _, Shard, Source as _};
 
 use super::{Shop, put, text};
 
@@ -40,35 +36,4 @@ async fn shards_share_the_rows_out() {
         assert_eq!(super::bucket(None), 227);
         assert_eq!(rows, (1..=310).collect::<Vec<_>>(), "{count} shards");
     }
-}
-
-#[tokio::test]
-async fn the_number_of_shards_is_fixed_at_the_first_start() {
-    let shop = Shop::new().await;
-    let fixing = (1..=8).map(|count| async move { count });
-    let outcomes = join_all(fixing.map(|count| async {
-        let count = count.await;
-        (count, shop.sqlite.fix_shards(count).await)
-    }))
-    .await;
-    let fixed: Vec<u32> =
-        outcomes.iter().filter(|(_, outcome)| outcome.is_ok()).map(|(count, _)| *count).collect();
-    assert_eq!(fixed.len(), 1, "several numbers were accepted: {fixed:?}");
-    shop.sqlite.fix_shards(fixed[0]).await.unwrap();
-    let error = shop.sqlite.fix_shards(64).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Config);
-    let text = error.to_string();
-    assert!(text.contains(&format!("{} shards", fixed[0])) && text.contains("64"), "{text}");
-}
-
-#[tokio::test]
-async fn a_shard_is_started_once_it_is_marked() {
-    let shop = Shop::new().await;
-    let (first, second) = (Shard { index: 0, count: 2 }, Shard { index: 1, count: 2 });
-    assert!(!shop.sqlite.started(first).await.unwrap());
-    for _ in 0..2 {
-        shop.sqlite.mark_started(first).await.unwrap();
-    }
-    assert!(shop.sqlite.started(first).await.unwrap());
-    assert!(!shop.sqlite.started(second).await.unwrap());
 }

@@ -1,6 +1,6 @@
 //! A handler's transaction: what it lets in, and what ends it.
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection as _, Row};
 use tidelock::{
@@ -10,7 +10,6 @@ use tidelock::{
         sqlite::{Sqlite, SqliteUnit},
     },
     error::{Kind, Result},
-    message::MessageId,
 };
 
 use super::Shop;
@@ -75,38 +74,6 @@ async fn the_fence_lets_one_of_two_owners_through() {
     assert!(matches!(first.commit().await, Commit::Committed));
     assert!(!second.await.unwrap());
     assert_eq!((next_offset(&shop.sqlite).await, shop.count("effect").await), (10, 1));
-}
-
-#[tokio::test]
-async fn another_offset_or_no_row_is_not_passed() {
-    let shop = fenced().await;
-    let mut unit = shop.sqlite.begin().await.unwrap();
-    assert!(!advance(&mut unit, 1, 2).await.unwrap());
-    unit.rollback().await;
-    shop.run("DELETE FROM tidelock_fence").await;
-    let mut unit = shop.sqlite.begin().await.unwrap();
-    assert!(!advance(&mut unit, 0, 2).await.unwrap());
-    unit.rollback().await;
-}
-
-#[tokio::test]
-async fn the_inbox_answers_what_a_group_had_before() {
-    let shop = Shop::new().await;
-    let ids: Vec<MessageId> = (0..50).map(|_| MessageId::new()).collect();
-    let mut unit = shop.sqlite.begin().await.unwrap();
-    assert!(unit.admit("one", &ids[..20]).await.unwrap().is_empty());
-    let again = unit.admit("one", &ids[10..30]).await.unwrap();
-    assert_eq!(again, ids[10..20].iter().copied().collect::<HashSet<_>>(), "within one transaction");
-    assert!(matches!(unit.commit().await, Commit::Committed));
-
-    let mut unit = shop.sqlite.begin().await.unwrap();
-    assert!(unit.admit("one", &[]).await.unwrap().is_empty());
-    assert_eq!(unit.admit("one", &ids).await.unwrap(), ids[..30].iter().copied().collect::<HashSet<_>>());
-    assert!(unit.admit("two", &ids).await.unwrap().is_empty(), "another group has had none");
-    unit.rollback().await;
-    let mut unit = shop.sqlite.begin().await.unwrap();
-    assert!(unit.admit("two", &ids).await.unwrap().is_empty(), "rolled back");
-    unit.rollback().await;
 }
 
 #[tokio::test]

@@ -77,21 +77,6 @@ async fn a_failed_statement_is_not_a_failed_transaction() {
 }
 
 #[tokio::test]
-async fn what_is_refused_at_commit_is_aborted() {
-    let shop = fenced().await;
-    shop.run(
-        "CREATE TABLE parent (n INTEGER PRIMARY KEY); \
-         CREATE TABLE child (n int REFERENCES parent DEFERRABLE INITIALLY DEFERRED)",
-    )
-    .await;
-    let mut unit = ready(&shop).await;
-    run(&mut unit, "INSERT INTO child VALUES (7)").await;
-    assert!(matches!(unit.commit().await, Commit::Aborted(_)));
-    nothing_happened(&shop).await;
-    assert!(matches!(ready(&shop).await.commit().await, Commit::Committed));
-}
-
-#[tokio::test]
 async fn a_savepoint_left_open_is_not_committed() {
     let shop = fenced().await;
     for statement in ["SAVEPOINT mine", "SAVEPOINT _sqlx_savepoint_1"] {
@@ -110,14 +95,6 @@ async fn a_savepoint_left_open_is_not_committed() {
     assert!(matches!(unit.commit().await, Commit::Aborted(_)));
     nothing_happened(&shop).await;
     assert!(matches!(ready(&shop).await.commit().await, Commit::Committed));
-}
-
-#[tokio::test]
-async fn a_unit_without_any_statement_is_committed() {
-    let shop = fenced().await;
-    for _ in 0..3 {
-        assert!(matches!(shop.sqlite.begin().await.unwrap().commit().await, Commit::Committed));
-    }
 }
 
 /// A process that dies in the middle leaves nothing; what was reported committed is there.

@@ -3,7 +3,7 @@
 use tidelock::{
     error::Kind,
     log::{
-        Assignor, Cleanup, Log, TopicSpec,
+        Assignor, Cleanup, Log,
         embedded::{Embedded, EmbeddedConfig},
     },
 };
@@ -11,30 +11,7 @@ use tidelock::{
 use super::{Member, publish, record, topic};
 
 #[tokio::test(start_paused = true)]
-async fn a_topic_is_created_once_and_checked_from_then_on() {
-    let log = Embedded::in_memory();
-    log.check().await.expect("nothing can be wrong");
-    let spec = TopicSpec { name: "orders".to_owned(), partitions: Some(3), cleanup: Cleanup::Compact };
-    assert_eq!(log.topic(&spec).await.expect("created"), 3);
-    assert_eq!(log.topic(&spec).await.expect("there"), 3);
-    let wrong = TopicSpec { partitions: Some(6), ..spec.clone() };
-    let error = log.topic(&wrong).await.expect_err("another count");
-    assert_eq!(error.kind(), Kind::Config);
-    assert_eq!(error.to_string(), "topic \"orders\" has 3 partitions, config expects 6");
-    let default = TopicSpec { name: "any".to_owned(), partitions: None, cleanup: Cleanup::Any };
-    assert_eq!(log.topic(&default).await.expect("created"), 6);
-    let compacted = TopicSpec { cleanup: Cleanup::Compact, ..default.clone() };
-    let error = log.topic(&compacted).await.expect_err("not compacted");
-    assert!(error.to_string().contains("cleanup.policy=delete"), "{error}");
-    let illegal = TopicSpec { name: "a b".to_owned(), ..default.clone() };
-    assert_eq!(log.topic(&illegal).await.expect_err("no name").kind(), Kind::Config);
-    assert_eq!(log.bounds("absent", 0).await.expect_err("absent").kind(), Kind::Config);
-    assert_eq!(log.last_record("any", 6).await.expect_err("absent").kind(), Kind::Config);
-
-    let config = EmbeddedConfig { create_topics: false, ..EmbeddedConfig::default() };
-    let strict = Embedded::in_memory_with(config).expect("settings are fine");
-    let error = strict.topic(&default).await.expect_err("not created");
-    assert!(error.to_string().contains("does not exist"), "{error}");
+async fn settings_that_make_no_sense_are_refused() {
     let wrong = EmbeddedConfig { topic_partitions: 0, ..EmbeddedConfig::default() };
     assert_eq!(Embedded::in_memory_with(wrong).expect_err("no partitions").kind(), Kind::Config);
 }

@@ -2,46 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use tidelock::{
     error::Kind,
     log::{Bounds, Cleanup, Log, TopicSpec, kafka::Kafka},
 };
 
-use super::{config, kafka, producer, publish, record, sent, text, topic, unique};
-
-#[tokio::test]
-async fn aborted_and_control_records_are_passed_over() {
-    let kafka = kafka();
-    let topic = topic(&kafka, 2, Cleanup::Compact).await;
-    assert_eq!(kafka.last_record(&topic, 0).await.expect("empty"), None);
-    assert_eq!(kafka.bounds(&topic, 0).await.expect("bounds"), Bounds { start: 0, end: 0 });
-    let id = unique("producer");
-    let mut first = kafka.producer(&id).await.expect("producer");
-    let mut wanted = record(&topic, 0, "wanted");
-    wanted.headers.push("name", "value");
-    wanted.headers.push_raw("none", None);
-    wanted.headers.push("name", "again");
-    wanted.time_ms = Some(1_700_000_000_000);
-    publish(&kafka, &mut first, vec![record(&topic, 0, "before"), wanted.clone()]).await;
-    let last = kafka.last_record(&topic, 0).await.expect("read").expect("committed");
-    assert_eq!((last.offset, last.time_ms), (1, 1_700_000_000_000));
-    assert_eq!((&last.key, &last.payload, &last.headers), (&wanted.key, &wanted.payload, &wanted.headers));
-    assert_eq!(last.key, Some(Bytes::from_static(b"k")));
-
-    // More than the first look covers.
-    let aborted = (0..250).map(|number| record(&topic, 0, format!("aborted {number}"))).collect();
-    sent(&mut *first, aborted).await;
-    first.abort().await;
-    let last = kafka.last_record(&topic, 0).await.expect("read").expect("committed");
-    assert_eq!(text(&last), "wanted");
-    assert_eq!(kafka.last_record(&topic, 1).await.expect("empty"), None);
-
-    let mut second = kafka.producer(&id).await.expect("rotation");
-    sent(&mut *second, vec![record(&topic, 1, "only aborted")]).await;
-    second.abort().await;
-    assert_eq!(kafka.last_record(&topic, 1).await.expect("nothing committed"), None);
-}
+use super::{config, producer, publish, record, sent, text, topic, unique};
 
 /// As brokers answer right after their start.
 #[tokio::test]

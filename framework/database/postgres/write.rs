@@ -17,11 +17,7 @@ impl Enqueue for Postgres {
     type Transaction = Transaction<'static, sqlx::Postgres>;
 
     async fn insert(&self, connection: &mut PgConnection, messages: &[Outgoing]) -> Result<()> {
-        match messages {
-            [] => Ok(()),
-            [message] => self.insert_one(connection, message).await,
-            messages => self.insert_all(connection, messages).await,
-        }
+        self.insert_all(connection, messages).await
     }
 
     async fn begin_business(&self) -> Result<Self::Transaction> {
@@ -44,24 +40,6 @@ impl Enqueue for Postgres {
 }
 
 impl Postgres {
-    /// One INSERT.
-    async fn insert_one(&self, connection: &mut PgConnection, message: &Outgoing) -> Result<()> {
-        let insert = self.sql(
-            "INSERT INTO tidelock.outbox (id, topic, key, payload, type, headers) VALUES ($1, $2, $3, $4, $5, $6)",
-        );
-        sqlx::query(insert)
-            .bind(Uuid::from(message.id))
-            .bind(&*message.topic)
-            .bind(message.key.as_bytes())
-            .bind(message.payload.as_deref())
-            .bind(message.event_type.as_deref())
-            .bind(message.headers.as_ref().map(Json))
-            .execute(connection)
-            .await
-            .map_err(failed("enqueue a message"))?;
-        Ok(())
-    }
-
     /// One INSERT, unless nothing was written before; the messages get their places in the order given.
     async fn insert_all(&self, connection: &mut PgConnection, messages: &[Outgoing]) -> Result<()> {
         if messages.is_empty() || self.insert_inside(connection, messages, false).await? {

@@ -44,6 +44,14 @@
 //! - The file lies on a local disk. Locks and shared memory of network file systems do not hold what WAL mode needs;
 //!   SQLite cannot tell.
 //! - `sqlite_sequence` is left alone, and the file is never copied over while a program has it open.
+//!
+//! # What differs from PostgreSQL
+//! - A statement that fails is undone alone, and the transaction goes on; what undid the whole transaction is told as if a
+//!   statement had ended it.
+//! - `COMMIT` as a statement is refused and rolls back, so that a handler's or a business transaction that was ended from
+//!   within is known not to be committed; there, that stays unknown.
+//! - What is enqueued in a transaction of the service's own pool that was ended from within is committed by itself: only
+//!   the framework's writer notices.
 
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 

@@ -41,6 +41,7 @@ pub(super) fn shard_filter(shard: Shard) -> String {
 /// out as many numbers since.
 pub struct SqliteReader {
     database: Sqlite,
+    identity: Uuid,
     /// `None` for a database in memory: then it waits for its turn as writers do.
     own: Option<SqliteConnection>,
     select: String,
@@ -54,7 +55,8 @@ pub struct SqliteReader {
 }
 
 impl SqliteReader {
-    pub(super) async fn open(database: &Sqlite, shard: Shard, place: Place) -> Result<Self> {
+    pub(super) async fn open(database: &Sqlite, shard: Shard, place: Place, identity: Uuid) -> Result<Self> {
+        let place = Place { database: Some(identity), ..place };
         let own = match database.shared.in_memory {
             true => None,
             false => {
@@ -64,6 +66,7 @@ impl SqliteReader {
         };
         Ok(Self {
             database: database.clone(),
+            identity,
             own,
             select: format!(
                 "SELECT seq, id, topic, key, payload, type, headers, time FROM tidelock_outbox \
@@ -111,7 +114,7 @@ impl Reader for SqliteReader {
         let bytes: usize = rows.iter().map(size).sum();
         let fitting = (MAX_BYTES / (bytes / rows.len()).max(1)).max(1);
         self.rows = self.rows.saturating_mul(4).min(fitting);
-        let published = SqlitePublished { shard: self.shard, until: self.place.seq };
+        let published = SqlitePublished { database: self.identity, shard: self.shard, until: self.place.seq };
         Ok(Some(Batch { rows, position: self.place.encode()?, published }))
     }
 

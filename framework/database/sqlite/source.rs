@@ -22,9 +22,10 @@ use crate::{
 /// Rows deleted in one statement, so that no other writer waits for long.
 const SWEEP_STEP: i64 = 2_000;
 
-/// How to delete a published batch: everything of the shard up to its last row.
+/// How to delete a published batch: everything of the shard up to its last row, in the database it was read from.
 #[derive(Debug)]
 pub struct SqlitePublished {
+    pub(super) database: Uuid,
     pub(super) shard: Shard,
     pub(super) until: i64,
 }
@@ -103,13 +104,13 @@ impl Source for Sqlite {
         let state = state.map_err(failed("read the identity of the database"))?;
         state.require(&place)?;
         if place.database.is_some() {
-            self.sweep(shard, place.seq).await?;
+            self.sweep(shard, place.seq, state.database).await?;
         }
-        SqliteReader::open(self, shard, Place { database: Some(state.database), ..place }).await
+        SqliteReader::open(self, shard, place, state.database).await
     }
 
     async fn clean(&self, published: SqlitePublished) -> Result<u64> {
-        self.sweep(published.shard, published.until).await
+        self.sweep(published.shard, published.until, published.database).await
     }
 
     async fn settle_quarantine(&self, claim: Claim, attempt: Option<Uuid>) -> Result<u64> {
@@ -135,7 +136,7 @@ impl Source for Sqlite {
 
 impl Sqlite {
     /// Deletes what the position has passed, in steps; others write in between.
-    async fn sweep(&self, shard: Shard, until: i64) -> Result<u64> {
+    async fn sweep(&self, shard: Shard, until: i64, database: Uuid) -> Result<u64> {
         let rows = format!(
             "DELETE FROM tidelock_outbox WHERE seq IN (SELECT seq FROM tidelock_outbox \
              WHERE seq <= ?1{} ORDER BY seq LIMIT ?2)",
@@ -144,6 +145,11 @@ impl Sqlite {
         let mut deleted = 0;
         loop {
             let mut connection = self.writer().await?;
+            let found = sqlx::query("SELECT id FROM tidelock_database").fetch_one(&mut *connection);
+            let found = self.call(found).await.map_err(failed("read the identity of the database"))?.get(0);
+            if database != found {
+                return Err(another(found, database));
+            }
             let step = sqlx::query(AssertSqlSafe(rows.clone()))
                 .bind(until)
                 .bind(SWEEP_STEP)
@@ -191,18 +197,17 @@ async fn state(connection: &mut SqliteConnection, shard: Shard, place: &Place) -
     Ok(State { database: row.try_get(0)?, last: row.try_get(1)?, marked: row.try_get(2)? })
 }
 
+fn another(found: Uuid, expected: Uuid) -> Error {
+    let text = format!("the outbox is in another database (id {found}, the position has {expected})");
+    Error::new(Kind::Identity, text)
+}
+
 impl State {
     /// Refuses a database that is not the one the position was written for, or an older state of it.
     fn require(&self, place: &Place) -> Result<()> {
         let Some(expected) = place.database else { return Ok(()) };
         if self.database != expected {
-            return Err(Error::new(
-                Kind::Identity,
-                format!(
-                    "the outbox is in another database (id {}, the position has {expected})",
-                    self.database
-                ),
-            ));
+            return Err(another(self.database, expected));
         }
         if self.last < place.seq {
             return Err(went_back(place.seq, self.last));

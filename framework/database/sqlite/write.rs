@@ -6,7 +6,11 @@ use sqlx::{SqliteConnection, types::Json};
 use uuid::Uuid;
 
 use super::{Sqlite, SqliteTransaction, fault::failed};
-use crate::{database::Enqueue, error::Result, outgoing::Outgoing};
+use crate::{
+    database::Enqueue,
+    error::{Error, Kind, Result},
+    outgoing::Outgoing,
+};
 
 /// Which bucket a key belongs to; everything without a key lies in one.
 pub(super) fn bucket(key: Option<&[u8]>) -> i64 {
@@ -27,13 +31,25 @@ impl Enqueue for Sqlite {
     }
 
     async fn commit_business(&self, mut transaction: SqliteTransaction, messages: &[Outgoing]) -> Result<()> {
-        self.insert(&mut transaction, messages).await?;
-        transaction.save().await
+        let inserted = match transaction.require_open() {
+            Ok(()) => self.insert(&mut transaction, messages).await,
+            Err(error) => Err(error),
+        };
+        transaction.require_open().map_err(not_enqueued)?;
+        inserted?;
+        transaction.save().await.map_err(not_enqueued)
     }
 
     fn enqueued(&self) {
         self.shared.hint.notify_waiters();
         self.shared.hint.notify_one();
+    }
+}
+
+fn not_enqueued(error: Error) -> Error {
+    match error.kind() {
+        Kind::Handler => Error::caused(Kind::Refused, "messages are not enqueued", error),
+        _ => error,
     }
 }
 

@@ -180,7 +180,7 @@ impl Consumer for EmbeddedConsumer {
 
 impl Drop for EmbeddedConsumer {
     fn drop(&mut self) {
-        self.local.lock().dropped = true;
+        self.local.lock().closing = true;
         self.local.bell.notify_one();
     }
 }

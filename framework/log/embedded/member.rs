@@ -136,7 +136,8 @@ impl Member {
         let (shell, process) = (&self.client.shell, &self.client.process);
         let joined = shell.apply_as(process, |state, now| {
             let joined = state.groups.join(&state.topics, join, now);
-            state.changed = true;
+            // A refusal concerns nobody, least of all whoever would ask again at once.
+            state.changed |= joined.is_ok();
             joined
         });
         match joined.await.0 {

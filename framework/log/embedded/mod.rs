@@ -9,11 +9,14 @@
 //! runtime that joined it; if that stands still, or its clock is moved on by hand, they are late. With a file the clock
 //! must not be paused: it would run ahead while the file is written.
 //!
-//! What differs from Kafka:
+//! What differs from Kafka, and is no clause of the contract that both are put to (`tests/conformance/log`):
 //! - a member hears of a rebalance at once, not with its next heartbeat, and groups wait for nobody at their first
 //!   start;
 //! - a record for an unknown topic is refused at once, and topics are created only through
 //!   [`Log::topic`];
+//! - records without a key go to the partitions in turn, one by one;
+//! - the largest record is measured by its key, payload and headers alone;
+//! - a commit in memory is complete at once, it cannot be cancelled;
 //! - with `Embedded` itself, or one [`Client`], nothing is ever lost or late unless [`Faults`] say so;
 //! - a compacted topic is cleaned once a thousand records are new, or half as many as it holds;
 //! - the age of a record counts from when it was appended, record by record;

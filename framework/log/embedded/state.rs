@@ -192,7 +192,8 @@ impl State {
             return Err(Error::new(Kind::Config, format!("{what} does not exist")));
         }
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if spec.name.is_empty() || spec.name.len() > LONGEST_NAME || !spec.name.chars().all(legal) {
+        let reserved = matches!(&*spec.name, "" | "." | "..");
+        if reserved || spec.name.len() > LONGEST_NAME || !spec.name.chars().all(legal) {
             return Err(Error::new(Kind::Config, format!("{what} cannot be created: no legal name")));
         }
         let count = spec.partitions.unwrap_or(self.config.topic_partitions);
@@ -213,7 +214,7 @@ impl State {
         self.topics
             .get(topic)
             .and_then(|topic| topic.partitions.get(usize::try_from(partition).ok()?))
-            .ok_or_else(|| Error::new(Kind::Config, format!("{topic}[{partition}] does not exist")))
+            .ok_or_else(|| Error::new(Kind::Unavailable, format!("{topic}[{partition}] does not exist")))
     }
 
     pub(super) fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds> {
@@ -251,8 +252,8 @@ impl State {
             (Some(partition), _) => {
                 return Err(format!("unknown partition {partition} of topic {:?}", record.topic));
             }
-            (None, Some(key)) if !key.is_empty() => murmur::partition(key, count) as i32,
-            (None, _) => {
+            (None, Some(key)) => murmur::partition(key, count) as i32,
+            (None, None) => {
                 topic.turn += 1;
                 (topic.turn % count) as i32
             }
@@ -275,7 +276,7 @@ impl State {
             key: record.key,
             payload: record.payload,
             headers: record.headers,
-            time_ms: record.time_ms.unwrap_or(now.ms).max(0),
+            time_ms: record.time_ms.filter(|ms| *ms != 0).unwrap_or(now.ms).max(0),
         };
         self.journal.moved(&place);
         Ok((place, Entry { record: received, appended_ms: now.ms }))

@@ -55,6 +55,7 @@ pub(super) fn kind_of(code: Code) -> Kind {
         | Code::InvalidPartitions
         | Code::InvalidConfig
         | Code::InvalidGroupId
+        | Code::InvalidTopic
         | Code::InconsistentGroupProtocol
         | Code::UnknownTopic
         | Code::UnknownPartition

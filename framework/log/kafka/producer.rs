@@ -217,6 +217,11 @@ impl Producer for KafkaProducer {
         }
         match settled.failure {
             Some(error) if settled.refusals.is_empty() => {
+                // A record only tells that it was not sent, the client why.
+                let error = match self.call(self.timeout, Command::Fatal).await {
+                    Ok(Some(fatal)) => Error::caused(fatal.kind(), error.to_string(), fatal),
+                    _ => error,
+                };
                 if error.kind() == Kind::Fenced {
                     self.rotate(Rotation::Fenced);
                 }

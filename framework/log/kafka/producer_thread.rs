@@ -36,6 +36,8 @@ pub(super) enum Command {
     Send(Vec<Record>, Reply<Result<()>>),
     /// Gives up what is queued or in flight, after a refusal.
     Purge(Reply<()>),
+    /// Asks whether the producer is beyond repair, and why.
+    Fatal(Reply<Option<Error>>),
     Offsets(Vec<PartitionOffset>, Box<ConsumerGroupMetadata>, Reply<Timed<()>>),
     Commit(Reply<Timed<bool>>),
     Abort(Reply<Result<()>>),
@@ -151,6 +153,11 @@ impl Room {
             Command::Purge(reply) => {
                 self.client.purge(PurgeConfig::default().queue().inflight());
                 let _ = reply.send(());
+            }
+            Command::Fatal(reply) => {
+                let fatal = self.client.client().fatal_error();
+                let fatal = fatal.map(|(code, text)| Error::new(fault::kind_of(code), text));
+                let _ = reply.send(fatal);
             }
             Command::Offsets(offsets, group, reply) => {
                 let _ = reply.send(self.offsets(&offsets, &group));

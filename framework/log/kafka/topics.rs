@@ -35,6 +35,10 @@ struct Shape {
 impl Kafka {
     pub(super) async fn ensure_topic(&self, spec: &TopicSpec) -> Result<i32> {
         let what = format!("topic {:?}", spec.name);
+        if spec.name.is_empty() {
+            // rdkafka panics on it.
+            return Err(Error::new(Kind::Config, format!("{what} cannot be created: no legal name")));
+        }
         let resource = ResourceSpecifier::Topic(&spec.name);
         let mut settings = self.describe(&resource, &what).await?;
         if settings.is_none() {
