@@ -16,7 +16,8 @@
 //!   [`Log::topic`];
 //! - records without a key go to the partitions in turn, one by one;
 //! - the largest record is measured by its key, payload and headers alone;
-//! - a commit in memory is complete at once, it cannot be cancelled;
+//! - the marker of a commit is there, and counts in [`Log::bounds`], when the commit is answered; in memory a commit is
+//!   complete at once and cannot be cancelled;
 //! - with `Embedded` itself, or one [`Client`], nothing is ever lost or late unless [`Faults`] say so;
 //! - a compacted topic is cleaned once a thousand records are new, or half as many as it holds;
 //! - the age of a record counts from when it was appended, record by record;
