@@ -78,8 +78,15 @@ async fn flush(left_out: bool) {
     })
     .await
     .unwrap();
-    judge(&scene.judge_published().await, left_out, "flush rule");
-    drop(relay);
+    if left_out {
+        let verdict = scene.judge_published().await;
+        assert!(!verdict.phantom.is_empty(), "the flush rule was left out and nobody noticed");
+        return;
+    }
+    // What the server had flushed by itself, further than the relay had read, is still to come.
+    relay.go_on();
+    scene.published().await.assert_clean("flush rule");
+    relay.stop();
 }
 
 /// While a processor stands before its compare, somebody else handles the same batch.
