@@ -1,6 +1,7 @@
 //! One history: a log, a database, processes that live and die on them, and a writer with business to do.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
@@ -36,13 +37,17 @@ const SCHEMA: &str = "
     CREATE TABLE counter (key text PRIMARY KEY, n integer NOT NULL);
     CREATE TABLE ledger (key text NOT NULL, n integer NOT NULL);
     CREATE TABLE effect (id integer PRIMARY KEY AUTOINCREMENT, key text NOT NULL, n integer NOT NULL);";
+thread_local! {
+    static DATABASE: Cell<Option<Sqlite>> = const { Cell::new(None) };
+}
+
 const KEYS: [&str; 3] = ["a", "b", "c"];
 /// How long business goes on, and how long faults may come.
-const BUSY: Duration = Duration::from_secs(10);
+const BUSY: Duration = Duration::from_secs(7);
 /// How long the calm may take until everything has come to its end.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// How long nothing more may happen once everything is there: longer than every time-out.
-const QUIET: Duration = Duration::from_secs(5);
+const QUIET: Duration = Duration::from_millis(4_500);
 
 /// What is enqueued.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -142,12 +147,15 @@ pub(crate) fn live(seed: u64, left_out: &'static [Variant]) -> History {
     failpoint::leave_out(left_out);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    let history = runtime.block_on(history(seed));
+    let (history, database) = runtime.block_on(history(seed, DATABASE.take()));
+    // Every process ends with the runtime, and with it whatever it had open.
+    drop(runtime);
+    DATABASE.set(Some(database));
     failpoint::leave_out(&[]);
     history
 }
 
-async fn history(seed: u64) -> History {
+async fn history(seed: u64, used: Option<Sqlite>) -> (History, Sqlite) {
     let fate = Fate::new(seed);
     let config = EmbeddedConfig {
         topic_partitions: 2,
@@ -160,9 +168,10 @@ async fn history(seed: u64) -> History {
         ..EmbeddedConfig::default()
     };
     let log = Embedded::in_memory_with(config).unwrap().with_faults(fate.clone());
-    let database = Sqlite::in_memory().await.unwrap().inline();
-    database.migrate().await.unwrap();
-    prepare(&database).await;
+    let database = match used {
+        Some(used) => emptied(used).await,
+        None => created().await,
+    };
     for name in [In::TOPIC, Out::TOPIC] {
         let spec = TopicSpec { name: name.to_owned(), partitions: None, cleanup: Cleanup::Any };
         log.topic(&spec).await.unwrap();
@@ -183,13 +192,27 @@ async fn history(seed: u64) -> History {
     for slot in slots {
         slot.abort();
     }
-    history
+    (history, world.database)
 }
 
-async fn prepare(database: &Sqlite) {
+async fn created() -> Sqlite {
+    let database = Sqlite::in_memory().await.unwrap().inline();
+    database.migrate().await.unwrap();
     let mut transaction = database.outbox().begin().await.unwrap();
     block_on(sqlx::raw_sql(SCHEMA).execute(&mut *transaction)).unwrap();
     transaction.commit().await.unwrap();
+    database
+}
+
+/// As new, which takes longer to make than a history to live.
+async fn emptied(database: Sqlite) -> Sqlite {
+    let mut transaction = database.outbox().begin().await.unwrap();
+    let tables = "SELECT group_concat('DELETE FROM \"' || name || '\"', ';') FROM sqlite_schema WHERE type = 'table' \
+                  AND name NOT IN ('tidelock_database', 'tidelock_migration')";
+    let empty: String = block_on(sqlx::query_scalar(tables).fetch_one(&mut *transaction)).unwrap();
+    block_on(sqlx::raw_sql(sqlx::AssertSqlSafe(empty)).execute(&mut *transaction)).unwrap();
+    transaction.commit().await.unwrap();
+    database
 }
 
 /// What differs from history to history besides its faults.
@@ -212,7 +235,7 @@ impl Shape {
             shards: random.u32(1..=2),
             max_batch: random.usize(1..=4),
             max_rows: random.usize(1..=6),
-            transactions: random.u32(4..=12),
+            transactions: random.u32(2..=7),
             assignor: if random.bool() { Assignor::Cooperative } else { Assignor::Eager },
             named: random.bool(),
             inbox: random.u32(..4) == 0,
