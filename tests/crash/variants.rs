@@ -8,7 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use tidelock::{
     commit::Commit,
     database::{Advance, Database as _, Unit as _},
@@ -51,11 +54,7 @@ async fn position(left_out: bool) {
 
 /// The server forgets commits that were not flushed; the relay had read them.
 async fn flush(left_out: bool) {
-    let lab = tokio::task::spawn_blocking(|| {
-        Lab::builder().kafka(false).postgres_setting("wal_writer_delay", "10s").start().unwrap()
-    })
-    .await
-    .unwrap();
+    let lab = tokio::task::spawn_blocking(|| Lab::builder().kafka(false).start().unwrap()).await.unwrap();
     let kafka = tokio::task::spawn_blocking(|| Lab::shared().kafka_url()).await.unwrap();
     let scene = Scene::on("variant_flush", kafka, lab.database_url()).await;
     let mut relay = scene.child("relay").waits_at("R6", 2);
@@ -65,7 +64,13 @@ async fn flush(left_out: bool) {
     let relay = relay.spawn();
     scene.enqueue(1).await;
     scene.published().await.assert_clean("the first message");
-    sqlx::query("SET synchronous_commit = off").execute(&scene.pool).await.unwrap();
+    // Else it may flush by itself just now, and then there is nothing to forget.
+    let wal_writer: i32 =
+        sqlx::query_scalar("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'")
+            .fetch_one(&scene.pool)
+            .await
+            .unwrap();
+    kill(Pid::from_raw(wal_writer), Signal::SIGSTOP).unwrap();
     let mut connection = scene.pool.acquire().await.unwrap();
     sqlx::query("SET synchronous_commit = off").execute(&mut *connection).await.unwrap();
     scene.enqueue_on(&mut connection, 9).await.unwrap();
