@@ -26,7 +26,7 @@ CREATE TABLE tidelock_outbox (
     time    INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))
 ) STRICT;
 CREATE TRIGGER tidelock_outbox_insert AFTER INSERT ON tidelock_outbox
-WHEN NEW.seq <= (SELECT seq FROM sqlite_sequence WHERE name = 'tidelock_outbox')
+WHEN NEW.seq <= coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'tidelock_outbox'), 0)
 BEGIN
     SELECT RAISE(ABORT, 'seq of tidelock_outbox is given by the database');
 END;

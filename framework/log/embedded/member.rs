@@ -1,6 +1,6 @@
 //! The task of a member: heartbeats, rebalances, and records on their way.
 
-use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, pin::pin, sync::Arc};
 
 use tokio::{
     sync::oneshot,
@@ -334,12 +334,22 @@ impl Member {
     async fn read_back(&self, assignment: Assignment, flow: Flow, until: i64) {
         let Some(writer) = &self.client.shell.writer else { return };
         let place = (Arc::clone(&assignment.topic), assignment.partition);
-        match writer.read(&place, flow.next..until, CHUNK).await {
-            Ok((records, next)) => self.local.lock().pass(&assignment, flow, records, next),
-            Err(error) => {
-                tracing::warn!(target: "tidelock::embedded", partition = %assignment, %error, "consumer");
-                time::sleep(Duration::from_secs(1)).await;
+        let read = writer.read(&place, flow.next..until, CHUNK).await;
+        // What was thrown away before the file was asked is not passed over in silence.
+        let start = self.client.shell.apply_as(&self.client.process, |state, _| {
+            state.partition(&place.0, place.1).map(|found| found.start)
+        });
+        let read = start.await.0.and_then(|start| match start > flow.next {
+            true => {
+                let text = format!("{assignment} cannot be read from {}: it starts at {start}", flow.next);
+                Err(Error::new(Kind::Identity, text))
             }
+            false => read,
+        });
+        let mut believed = self.local.lock();
+        match read {
+            Ok((records, next)) => believed.pass(&assignment, flow, records, next),
+            Err(error) => believed.fail(&assignment, flow, error),
         }
     }
 }
