@@ -87,10 +87,6 @@ names! {
         PendingAgain = "pending-again",
         /// The next batch is committed while the log transaction of the last one is under way.
         CommitEarly = "commit-early",
-        /// After a fence that was not as expected the worker goes on with the next batch.
-        CompareIgnored = "compare-ignored",
-        /// The relay reads its position before it fences its predecessor.
-        ReadBeforeInit = "read-before-init",
         /// A batch of the relay whose commit has an unknown outcome is not looked after.
         UnknownForgotten = "unknown-forgotten",
         /// The relay's position stays where it was.

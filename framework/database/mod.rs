@@ -1,8 +1,8 @@
 //! Seam 2: a database.
 //!
 //! [`Database`] is what the processor needs (fence, inbox, pending outputs), [`Source`] what the relay needs
-//! (outbox, position, quarantine), [`Enqueue`] what business transactions need. All SQL lies below this room. Handlers always get the native connection of
-//! their own database, never a wrapper.
+//! (outbox, position, quarantine), [`Enqueue`] what business transactions need. All SQL lies below this room. Handlers
+//! always get the native connection of their own database, never a wrapper.
 
 use std::{collections::HashSet, ops::DerefMut, sync::Arc, time::Duration};
 
@@ -14,11 +14,12 @@ use uuid::Uuid;
 
 use crate::{
     commit::Commit,
-    error::Result,
+    error::{Error, Kind, Result},
     message::{Key, MessageId},
     outgoing::Outgoing,
 };
 
+mod batch;
 mod none;
 pub mod postgres;
 pub mod sqlite;
@@ -165,6 +166,24 @@ pub struct Claim {
     pub shard: Shard,
     /// Rises with every claim of the shard.
     pub epoch: i64,
+}
+
+impl Claim {
+    /// What a write under an older claim than the newest one is told.
+    fn outdated(self, what: &str) -> Error {
+        let Self { shard, epoch } = self;
+        let what = format!("{what}: shard {} was claimed again after epoch {epoch}", shard.index);
+        Error::new(Kind::Fenced, what)
+    }
+}
+
+/// The number of shards is fixed at the first start.
+fn require_shards(fixed: u32, count: u32) -> Result<()> {
+    if fixed == count {
+        return Ok(());
+    }
+    let what = format!("the outbox was started with {fixed} shards, config has {count}; the number is fixed");
+    Err(Error::new(Kind::Config, what))
 }
 
 /// A row of the outbox.

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 pub use crate::commit::Commit;
 use crate::{
     config::FromSetting,
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     message::Headers,
 };
 
@@ -107,6 +107,28 @@ impl Rotation {
             Self::OffsetsFailed => "offsets_failed",
             Self::Watchdog => "watchdog",
             Self::Fenced => "fenced",
+        }
+    }
+}
+
+impl Rotation {
+    /// What a commit answers without being tried, for the reason that stands; `None`: it may be tried.
+    fn forbids_commit(reason: Option<Self>) -> Option<Commit> {
+        match reason? {
+            Self::SlowOffsets => None,
+            why @ (Self::OffsetsFailed | Self::Aborted) => {
+                Some(Commit::Aborted(Error::new(Kind::Conflict, format!("not committed: {why}"))))
+            }
+            why => Some(Commit::Unknown(Error::new(Kind::Unknown, format!("not committed now: {why}")))),
+        }
+    }
+
+    /// What offsets leave behind. Never `Fenced`: it may be the group that has moved on, and then the transaction
+    /// wants an abort.
+    fn after_offsets(sent: &Result<()>, slow: bool) -> Option<Self> {
+        match sent {
+            Ok(()) => slow.then_some(Self::SlowOffsets),
+            Err(_) => Some(Self::OffsetsFailed),
         }
     }
 }

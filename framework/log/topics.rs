@@ -3,8 +3,10 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use super::{Cleanup, Log, TopicSpec};
 use crate::error::{Kind, Result};

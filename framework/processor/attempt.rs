@@ -40,8 +40,7 @@ impl Failure {
 }
 
 /// Opens a transaction, enters the ids, runs the handlers in order and collects what they emit, until that is much;
-/// the ids of what is left are taken out again. `attempt` counts the
-/// executions of the first record.
+/// the ids of what is left are taken out again. `attempt` counts the executions of the first record.
 pub(crate) async fn execute<D: Database>(
     shared: &Shared<D>,
     key: &FenceKey,

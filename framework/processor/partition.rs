@@ -256,10 +256,6 @@ impl<D: Database> Partition<D> {
         let advance = Advance { key: &self.key, from: self.next, to, pending: pending.clone(), owner };
         if !unit.advance(advance).await? {
             unit.rollback().await;
-            if left_out(Variant::CompareIgnored) {
-                self.next = to;
-                return Ok(());
-            }
             return Err(Error::new(
                 Kind::Conflict,
                 format!(

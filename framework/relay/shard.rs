@@ -121,10 +121,8 @@ impl<S: Source> ShardRelay<S> {
         let id = self.config.transactional_id(self.shard.index);
         // Before the producer: else the order of claims would not be the order in which producers fence each other.
         let claim = self.ask(self.source.claim(self.shard)).await?;
-        let early = if left_out(Variant::ReadBeforeInit) { self.durable_position().await? } else { None };
         let mut producer = self.log.producer(&id).await?;
-        let found = if early.is_some() { early } else { self.durable_position().await? };
-        let position = match found {
+        let position = match self.durable_position().await? {
             Some(position) => position,
             None => self.first_position(producer.as_mut()).await?,
         };

@@ -9,7 +9,7 @@ mod database;
 mod log;
 mod table;
 
-pub(crate) use log::{Member, committed, next_of, record, sent, text, unique, within};
+pub(crate) use log::{Member, committed, next_of, record, seen, sent, text, unique, within};
 
 /// A clause under one implementation: its subject, its name, and its test.
 type Row = (&'static str, &'static str, fn());

@@ -2,9 +2,9 @@
 
 use std::{future::Future, time::Duration};
 
-use tidelock::log::{Assignor, Cleanup, Log, Producer, Record, TopicSpec};
+use tidelock::log::{Cleanup, Log, Producer, Record, TopicSpec};
 
-use crate::conformance::{Member, committed, next_of, record, sent, text, within};
+use crate::conformance::{Member, committed, next_of, record, seen, sent, text, within};
 
 mod chaos;
 mod consumer;
@@ -34,16 +34,4 @@ async fn publish(producer: &mut dyn Producer, records: Vec<Record>) {
 async fn hangs<T: std::fmt::Debug>(what: impl Future<Output = T>) {
     let answer = tokio::time::timeout(Duration::from_secs(120), what).await;
     assert!(answer.is_err(), "{answer:?}");
-}
-
-/// What a read_committed reader sees of a partition, up to a record with that payload.
-async fn seen(log: &dyn Log, topic: &str, partition: i32, last: &str) -> Vec<String> {
-    let mut member = Member::join(log, "seen", topic, Assignor::Eager).await;
-    let assigned = member.assigned().await;
-    let assignment = assigned.iter().find(|each| each.partition == partition).expect("assigned");
-    member.consumer.start(assignment, 0).await.expect("start");
-    let records =
-        member.records(assignment, |all| all.last().is_some_and(|record| text(record) == last)).await;
-    member.close().await;
-    records.iter().map(text).collect()
 }

@@ -3,13 +3,13 @@
 use tidelock::{
     error::Result,
     log::{
-        Assignor, Cleanup, Log, Producer, Record, Rotation, TopicSpec,
+        Cleanup, Log, Producer, Record, Rotation, TopicSpec,
         kafka::{Kafka, KafkaConfig, Options},
     },
 };
 use tidelock_lab::Lab;
 
-use crate::conformance::{Member, committed, record, sent, text, unique, within};
+use crate::conformance::{Member, committed, record, seen, sent, text, unique, within};
 
 mod figures;
 mod implicit;
@@ -19,16 +19,19 @@ mod rebalance;
 mod topics;
 
 /// `RUST_LOG=tidelock=debug` shows what happens; `TIDELOCK_TEST_RDKAFKA_DEBUG=cgrp,fetch` lets librdkafka tell more.
-fn config() -> KafkaConfig {
+pub(crate) fn options() -> Options {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_test_writer()
         .try_init();
-    let options = match std::env::var("TIDELOCK_TEST_RDKAFKA_DEBUG") {
+    match std::env::var("TIDELOCK_TEST_RDKAFKA_DEBUG") {
         Ok(contexts) => Options::default().with("debug", contexts),
         Err(_) => Options::default(),
-    };
-    KafkaConfig { options, brokers: Lab::shared().kafka_url(), ..KafkaConfig::default() }
+    }
+}
+
+fn config() -> KafkaConfig {
+    KafkaConfig { options: options(), brokers: Lab::shared().kafka_url(), ..KafkaConfig::default() }
 }
 
 fn kafka() -> Kafka {
@@ -49,18 +52,6 @@ async fn publish(kafka: &Kafka, producer: &mut Box<dyn Producer>, records: Vec<R
         assert!(matches!(why, Rotation::SlowCommit | Rotation::SlowOffsets), "{why}");
         *producer = kafka.producer(producer.transactional_id()).await.expect("rotation");
     }
-}
-
-/// What a read_committed reader sees of a partition, up to a record with that payload.
-async fn seen(kafka: &Kafka, topic: &str, partition: i32, last: &str) -> Vec<String> {
-    let mut member = Member::join(kafka, &unique("reader"), topic, Assignor::Eager).await;
-    let assigned = member.assigned().await;
-    let assignment = assigned.iter().find(|each| each.partition == partition).expect("assigned");
-    member.consumer.start(assignment, 0).await.expect("start");
-    let records =
-        member.records(assignment, |all| all.last().is_some_and(|record| text(record) == last)).await;
-    member.close().await;
-    records.iter().map(text).collect()
 }
 
 async fn producer(kafka: &Kafka) -> Result<Box<dyn Producer>> {

@@ -30,9 +30,19 @@ pub(crate) trait Shelf {
     /// Takes what is set aside for the order out of the house; `false`: there is nothing.
     async fn send_out(&mut self, order: Uuid) -> sqlx::Result<bool>;
 
+    /// Books what is set aside for the order, and forgets that it was; `false`: there is nothing.
+    async fn close(&mut self, order: Uuid, booking: &'static str) -> sqlx::Result<bool>;
+
     /// Everything on the shelf.
     async fn stock(&mut self) -> sqlx::Result<Vec<Stock>>;
 }
+
+const PUT_BACK: &str = "UPDATE inventory_stock AS stock
+    SET available = available + line.quantity, reserved = reserved - line.quantity
+    FROM inventory_reservation AS line WHERE line.order_id = $1 AND stock.sku = line.sku";
+const SEND_OUT: &str = "UPDATE inventory_stock AS stock
+    SET reserved = reserved - line.quantity, shipped = shipped + line.quantity
+    FROM inventory_reservation AS line WHERE line.order_id = $1 AND stock.sku = line.sku";
 
 /// One article as `GET /stock` shows it.
 #[derive(Debug, Serialize)]
@@ -75,28 +85,15 @@ on_both!(impl Shelf {
     }
 
     async fn put_back(&mut self, order: Uuid) -> sqlx::Result<bool> {
-        sqlx::query(
-            "UPDATE inventory_stock AS stock
-             SET available = available + line.quantity, reserved = reserved - line.quantity
-             FROM inventory_reservation AS line WHERE line.order_id = $1 AND stock.sku = line.sku",
-        )
-        .bind(order)
-        .execute(&mut *self)
-        .await?;
-        let done =
-            sqlx::query("DELETE FROM inventory_reservation WHERE order_id = $1").bind(order).execute(self).await?;
-        Ok(done.rows_affected() > 0)
+        self.close(order, PUT_BACK).await
     }
 
     async fn send_out(&mut self, order: Uuid) -> sqlx::Result<bool> {
-        sqlx::query(
-            "UPDATE inventory_stock AS stock
-             SET reserved = reserved - line.quantity, shipped = shipped + line.quantity
-             FROM inventory_reservation AS line WHERE line.order_id = $1 AND stock.sku = line.sku",
-        )
-        .bind(order)
-        .execute(&mut *self)
-        .await?;
+        self.close(order, SEND_OUT).await
+    }
+
+    async fn close(&mut self, order: Uuid, booking: &'static str) -> sqlx::Result<bool> {
+        sqlx::query(booking).bind(order).execute(&mut *self).await?;
         let done =
             sqlx::query("DELETE FROM inventory_reservation WHERE order_id = $1").bind(order).execute(self).await?;
         Ok(done.rows_affected() > 0)

@@ -6,13 +6,12 @@ use bytes::Bytes;
 use sqlx::{PgConnection, Row, Transaction, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{
-    Postgres,
-    fault::failed,
-    reader::{MAX_BYTES, shard_filter},
-};
+use super::{Postgres, fault::failed};
 use crate::{
-    database::{Claim, FenceKey, HeldKey, QuarantineEntry, Quarantined, Released, Shard},
+    database::{
+        Claim, FenceKey, HeldKey, QuarantineEntry, Quarantined, Released, Shard,
+        batch::{MAX_BYTES, shard_filter},
+    },
     error::{Error, Kind, Result},
     message::MessageId,
 };
@@ -78,10 +77,7 @@ impl Postgres {
             .map_err(failed(what))?;
         match newest {
             Some(_) => Ok(transaction),
-            None => Err(Error::new(
-                Kind::Fenced,
-                format!("{what}: shard {} was claimed again after epoch {}", claim.shard.index, claim.epoch),
-            )),
+            None => Err(claim.outdated(what)),
         }
     }
 

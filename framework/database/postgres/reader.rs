@@ -1,6 +1,6 @@
 //! Reads one shard by the difference of two snapshots.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
@@ -22,16 +22,15 @@ use super::{
     source::{Published, PublishedRows},
 };
 use crate::{
-    database::{Batch, OutboxRow, Reader, Shard},
+    database::{
+        Batch, OutboxRow, Reader, Shard,
+        batch::{Appetite, MAX_BYTES, Texts, shard_filter, size},
+    },
     error::{Error, Kind, Result},
     failpoint::{Variant, left_out},
     message::MessageId,
 };
 
-/// Rows of the first batch, before their size is known; each batch may have four times as many as the last one.
-const FIRST_ROWS: usize = 64;
-/// Bytes after which a batch is cut, whatever its rows.
-pub(super) const MAX_BYTES: usize = 16 << 20;
 /// How long the server may take to flush by itself before it is forced to.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(2);
 /// PostgreSQL counts time from 2000-01-01.
@@ -77,14 +76,6 @@ impl Statements {
     }
 }
 
-/// Nothing for a single shard, else a condition on the bucket.
-pub(super) fn shard_filter(shard: Shard) -> String {
-    match shard.count {
-        1 => String::new(),
-        count => format!(" AND bucket % {count} = {}", shard.index),
-    }
-}
-
 /// The reader; its connection is its own.
 pub struct PostgresReader {
     connection: PgConnection,
@@ -98,8 +89,8 @@ pub struct PostgresReader {
     unflushed: Option<(i64, i32)>,
     /// A synchronous standby must confirm too: asking for the local flush is not enough.
     standby: bool,
-    rows: usize,
-    texts: HashMap<String, Arc<str>>,
+    appetite: Appetite,
+    texts: Texts,
 }
 
 impl PostgresReader {
@@ -116,7 +107,6 @@ impl PostgresReader {
             .map_err(failed("read the outbox"))?
             .get(0);
         let statements = Statements::of(schema, shard);
-        let texts = HashMap::new();
         let place = Place { identity: Some(identity.clone()), ..place };
         Ok(Self {
             connection,
@@ -126,8 +116,8 @@ impl PostgresReader {
             place,
             unflushed: None,
             standby,
-            rows: FIRST_ROWS,
-            texts,
+            appetite: Appetite::default(),
+            texts: Texts::default(),
         })
     }
 
@@ -212,9 +202,7 @@ impl PostgresReader {
     }
 
     fn batch(&mut self, rows: Vec<OutboxRow>, published: PublishedRows) -> Result<Batch<Published>> {
-        let bytes: usize = rows.iter().map(size).sum();
-        let fitting = (MAX_BYTES / (bytes / rows.len()).max(1)).max(1);
-        self.rows = self.rows.saturating_mul(4).min(fitting);
+        self.appetite.fed(&rows);
         let published = Published { identity: self.identity.clone(), rows: published };
         Ok(Batch { rows, position: self.place.encode()?, published })
     }
@@ -226,7 +214,7 @@ impl Reader for PostgresReader {
 
     async fn read(&mut self, rows: usize) -> Result<Option<Batch<Published>>> {
         self.durable().await?;
-        let limit = rows.min(self.rows);
+        let limit = self.appetite.limit(rows);
         if self.place.chunks.is_some()
             && let Some(batch) = self.chunk(limit).await?
         {
@@ -284,7 +272,7 @@ pub(super) fn went_back(expected: u64, found: u64) -> Error {
 /// All rows, or those up to about [`MAX_BYTES`] and the word that there may be more.
 async fn fetch(
     connection: &mut PgConnection,
-    texts: &mut HashMap<String, Arc<str>>,
+    texts: &mut Texts,
     query: Query<'_, sqlx::Postgres, PgArguments>,
 ) -> Result<(Vec<OutboxRow>, bool)> {
     let mut rows = Vec::new();
@@ -302,24 +290,9 @@ async fn fetch(
     Ok((rows, false))
 }
 
-fn size(row: &OutboxRow) -> usize {
-    200 + row.key.as_ref().map_or(0, |key| key.len())
-        + row.payload.as_ref().map_or(0, |payload| payload.len())
-}
-
-fn decode(row: &PgRow, texts: &mut HashMap<String, Arc<str>>) -> Result<OutboxRow, sqlx::Error> {
-    let mut shared = |text: &str| -> Arc<str> {
-        if let Some(known) = texts.get(text) {
-            return known.clone();
-        }
-        // Topics and types are few; if they are not, they are not worth remembering.
-        if texts.len() > 1_000 {
-            texts.clear();
-        }
-        texts.entry(text.to_owned()).or_insert_with(|| text.into()).clone()
-    };
-    let topic = shared(row.try_get(2)?);
-    let event_type = row.try_get::<Option<&str>, _>(5)?.map(&mut shared);
+fn decode(row: &PgRow, texts: &mut Texts) -> Result<OutboxRow, sqlx::Error> {
+    let topic = texts.shared(row.try_get(2)?);
+    let event_type = row.try_get::<Option<&str>, _>(5)?.map(|text| texts.shared(text));
     let since_2000: [u8; 8] = row
         .try_get_raw(7)?
         .as_bytes()

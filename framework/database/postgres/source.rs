@@ -13,11 +13,11 @@ use super::{
     fault::failed,
     identity::Identity,
     position::Place,
-    reader::{PostgresReader, shard_filter, went_back},
+    reader::{PostgresReader, went_back},
     snapshot::Snapshot,
 };
 use crate::{
-    database::{Claim, HeldKey, Quarantined, Released, Shard, Source},
+    database::{Claim, HeldKey, Quarantined, Released, Shard, Source, batch::shard_filter, require_shards},
     error::{Error, Kind, Result},
 };
 
@@ -67,15 +67,7 @@ impl Source for Postgres {
             // Another instance inserted the row after this statement's snapshot.
             None => return self.fix_shards(count).await,
         };
-        if fixed as u32 != count {
-            return Err(Error::new(
-                Kind::Config,
-                format!(
-                    "the outbox was started with {fixed} shards, config has {count}; the number is fixed"
-                ),
-            ));
-        }
-        Ok(())
+        require_shards(fixed as u32, count)
     }
 
     async fn started(&self, shard: Shard) -> Result<bool> {

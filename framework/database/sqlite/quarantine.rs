@@ -6,15 +6,15 @@ use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::{Sqlite, SqliteTransaction, fault::failed, reader::shard_filter, write::bucket};
+use super::{Sqlite, SqliteTransaction, fault::failed, write::bucket};
 use crate::{
-    database::{Claim, FenceKey, HeldKey, QuarantineEntry, Quarantined, Released, Shard},
+    database::{
+        Claim, FenceKey, HeldKey, QuarantineEntry, Quarantined, Released, Shard,
+        batch::{MAX_BYTES, shard_filter},
+    },
     error::{Error, Kind, Result},
     message::MessageId,
 };
-
-/// Bytes of a release in one transaction of the log; one entry may be larger.
-const MAX_BYTES: i64 = 16 << 20;
 
 impl Sqlite {
     /// The oldest entries of the quarantine.
@@ -58,11 +58,7 @@ impl Sqlite {
             return Ok(transaction);
         }
         transaction.rollback().await;
-        let Claim { shard, epoch } = claim;
-        Err(Error::new(
-            Kind::Fenced,
-            format!("{what}: shard {} was claimed again after epoch {epoch}", shard.index),
-        ))
+        Err(claim.outdated(what))
     }
 
     pub(super) async fn settle_attempts(&self, claim: Claim, attempt: Option<Uuid>) -> Result<u64> {
@@ -273,7 +269,7 @@ async fn take(
     let rows = sqlx::query(AssertSqlSafe(take))
         .bind(attempt)
         .bind(limit as i64)
-        .bind(MAX_BYTES)
+        .bind(MAX_BYTES as i64)
         .fetch_all(connection)
         .await?;
     let mut taken: Vec<Released> = rows.iter().map(released).collect::<Result<_, sqlx::Error>>()?;

@@ -1,7 +1,5 @@
 //! Reads one shard in order of `seq`.
 
-use std::{collections::HashMap, sync::Arc};
-
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use serde_json::{Map, Value};
@@ -10,24 +8,14 @@ use uuid::Uuid;
 
 use super::{Sqlite, fault::failed, position::Place, source::SqlitePublished};
 use crate::{
-    database::{Batch, OutboxRow, Reader, Shard},
+    database::{
+        Batch, OutboxRow, Reader, Shard,
+        batch::{Appetite, MAX_BYTES, Texts, shard_filter, size},
+    },
     error::{Error, Kind, Result},
     failpoint::{Variant, left_out},
     message::MessageId,
 };
-
-/// Rows of the first batch, before their size is known; each batch may have four times as many as the last one.
-const FIRST_ROWS: usize = 64;
-/// Bytes after which a batch is cut, whatever its rows.
-const MAX_BYTES: usize = 16 << 20;
-
-/// Nothing for a single shard, else a condition on the bucket.
-pub(super) fn shard_filter(shard: Shard) -> String {
-    match shard.count {
-        1 => String::new(),
-        count => format!(" AND bucket % {count} = {}", shard.index),
-    }
-}
 
 /// The reader. There is one writer at a time, so that a row with a smaller `seq` never becomes visible later: the last
 /// `seq` is the whole position.
@@ -50,8 +38,8 @@ pub struct SqliteReader {
     place: Place,
     /// The mark of the last batch, until it is written.
     unmarked: Option<Uuid>,
-    rows: usize,
-    texts: HashMap<String, Arc<str>>,
+    appetite: Appetite,
+    texts: Texts,
 }
 
 impl SqliteReader {
@@ -76,8 +64,8 @@ impl SqliteReader {
             shard,
             place,
             unmarked: None,
-            rows: FIRST_ROWS,
-            texts: HashMap::new(),
+            appetite: Appetite::default(),
+            texts: Texts::default(),
         })
     }
 
@@ -106,14 +94,12 @@ impl Reader for SqliteReader {
 
     async fn read(&mut self, rows: usize) -> Result<Option<Batch<SqlitePublished>>> {
         self.durable().await?;
-        let rows = self.next_rows(rows.min(self.rows)).await?;
+        let rows = self.next_rows(self.appetite.limit(rows)).await?;
         let Some(last) = rows.last() else { return Ok(None) };
         let mark = (!left_out(Variant::NoFlush)).then(Uuid::new_v4);
         self.place = Place { seq: last.seq, mark, ..self.place };
         self.unmarked = mark;
-        let bytes: usize = rows.iter().map(size).sum();
-        let fitting = (MAX_BYTES / (bytes / rows.len()).max(1)).max(1);
-        self.rows = self.rows.saturating_mul(4).min(fitting);
+        self.appetite.fed(&rows);
         let published = SqlitePublished { database: self.identity, shard: self.shard, until: self.place.seq };
         Ok(Some(Batch { rows, position: self.place.encode()?, published }))
     }
@@ -153,7 +139,7 @@ enum Found {
 
 async fn fetch(
     connection: &mut SqliteConnection,
-    texts: &mut HashMap<String, Arc<str>>,
+    texts: &mut Texts,
     select: &str,
     after: i64,
     limit: i64,
@@ -178,29 +164,14 @@ async fn fetch(
     Ok(Found::Nothing { last: sqlx::query(last).fetch_one(connection).await?.try_get(0)? })
 }
 
-fn size(row: &OutboxRow) -> usize {
-    200 + row.key.as_ref().map_or(0, |key| key.len())
-        + row.payload.as_ref().map_or(0, |payload| payload.len())
-}
-
-fn decode(row: &SqliteRow, texts: &mut HashMap<String, Arc<str>>) -> Result<OutboxRow, sqlx::Error> {
-    let mut shared = |text: &str| -> Arc<str> {
-        if let Some(known) = texts.get(text) {
-            return known.clone();
-        }
-        // Topics and types are few; if they are not, they are not worth remembering.
-        if texts.len() > 1_000 {
-            texts.clear();
-        }
-        texts.entry(text.to_owned()).or_insert_with(|| text.into()).clone()
-    };
+fn decode(row: &SqliteRow, texts: &mut Texts) -> Result<OutboxRow, sqlx::Error> {
     Ok(OutboxRow {
         seq: row.try_get(0)?,
         id: MessageId::from(row.try_get::<Uuid, _>(1)?),
-        topic: shared(row.try_get(2)?),
+        topic: texts.shared(row.try_get(2)?),
         key: row.try_get::<Option<Vec<u8>>, _>(3)?.map(Into::into),
         payload: row.try_get::<Option<Vec<u8>>, _>(4)?.map(Into::into),
-        event_type: row.try_get::<Option<&str>, _>(5)?.map(&mut shared),
+        event_type: row.try_get::<Option<&str>, _>(5)?.map(|text| texts.shared(text)),
         headers: row.try_get::<Option<Json<Map<String, Value>>>, _>(6)?.map(|Json(headers)| headers),
         time_us: row.try_get(7)?,
     })

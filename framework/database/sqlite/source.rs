@@ -12,10 +12,10 @@ use super::{
     Sqlite,
     fault::failed,
     position::Place,
-    reader::{SqliteReader, shard_filter, went_back},
+    reader::{SqliteReader, went_back},
 };
 use crate::{
-    database::{Claim, HeldKey, Quarantined, Released, Shard, Source},
+    database::{Claim, HeldKey, Quarantined, Released, Shard, Source, batch::shard_filter, require_shards},
     error::{Error, Kind, Result},
 };
 
@@ -48,15 +48,7 @@ impl Source for Sqlite {
         let fixed = self.call(fix_shards(&mut transaction, count)).await;
         let fixed = fixed.map_err(failed("read the number of shards"))?;
         transaction.save().await?;
-        if fixed != count {
-            return Err(Error::new(
-                Kind::Config,
-                format!(
-                    "the outbox was started with {fixed} shards, config has {count}; the number is fixed"
-                ),
-            ));
-        }
-        Ok(())
+        require_shards(fixed, count)
     }
 
     async fn started(&self, shard: Shard) -> Result<bool> {

@@ -177,24 +177,15 @@ impl Producer for EmbeddedProducer {
             })
             .await;
         self.rotation = before;
-        match &result {
-            Ok(()) if self.slow(started) => self.rotate(Rotation::SlowOffsets),
-            Ok(()) => {}
-            // Never `Fenced`: it may be the group that has moved on, and then the transaction wants an abort.
-            Err(_) => self.rotate(Rotation::OffsetsFailed),
+        if let Some(why) = Rotation::after_offsets(&result, self.slow(started)) {
+            self.rotate(why);
         }
         result
     }
 
     async fn commit(&mut self) -> Commit {
-        match self.rotation {
-            None | Some(Rotation::SlowOffsets) => {}
-            Some(why @ (Rotation::OffsetsFailed | Rotation::Aborted)) => {
-                return Commit::Aborted(Error::new(Kind::Conflict, format!("not committed: {why}")));
-            }
-            Some(why) => {
-                return Commit::Unknown(Error::new(Kind::Unknown, format!("not committed now: {why}")));
-            }
+        if let Some(answer) = Rotation::forbids_commit(self.rotation) {
+            return answer;
         }
         if self.open && (self.failure.is_some() || !self.refusals.is_empty()) {
             self.rotate(Rotation::Aborted);

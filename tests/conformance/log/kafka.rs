@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use tidelock::log::{
     Log,
-    kafka::{Kafka, KafkaConfig, Options},
+    kafka::{Kafka, KafkaConfig},
 };
 use tidelock_lab::Lab;
 use tokio::sync::{Mutex, MutexGuard};
@@ -25,18 +25,9 @@ fn prove(clause: impl AsyncFnOnce(&dyn LogUnderTest)) {
 /// The broker that all tests share; a broker behind a proxy for clients that can be cut off, one at a time.
 struct RealKafka;
 
-/// `RUST_LOG=tidelock=debug` shows what happens; `TIDELOCK_TEST_RDKAFKA_DEBUG=cgrp,fetch` lets librdkafka tell more.
 fn config(brokers: String, limits: &Limits) -> KafkaConfig {
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .with_test_writer()
-        .try_init();
-    let options = match std::env::var("TIDELOCK_TEST_RDKAFKA_DEBUG") {
-        Ok(contexts) => Options::default().with("debug", contexts),
-        Err(_) => Options::default(),
-    };
     KafkaConfig {
-        options,
+        options: crate::log_kafka::options(),
         brokers,
         create_topics: limits.create_topics,
         transaction_timeout: limits.transaction_timeout,

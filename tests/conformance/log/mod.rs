@@ -247,8 +247,8 @@ async fn read(log: &dyn Log, topic: &str, partition: i32, last: &str) -> Vec<Rec
     records
 }
 
-/// The same as texts.
-async fn seen(log: &dyn Log, topic: &str, partition: i32, last: &str) -> Vec<String> {
+/// What a read_committed reader sees of a partition, as texts, up to that one.
+pub(crate) async fn seen(log: &dyn Log, topic: &str, partition: i32, last: &str) -> Vec<String> {
     read(log, topic, partition, last).await.iter().map(text).collect()
 }
 
