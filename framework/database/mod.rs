@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod batch;
+mod migration;
 mod none;
 pub mod postgres;
 pub mod sqlite;
