@@ -101,6 +101,10 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// answers what is recorded.
     async fn first_start(&self, key: &FenceKey, partitions: i32) -> Result<FirstStart>;
 
+    /// Notes the id of the topic that the group works on, if none is noted yet, and answers what is noted; `None` before
+    /// the group's first start on it.
+    async fn note_topic(&self, key: &FenceKey, id: &str) -> Result<Option<String>>;
+
     /// Inserts a fence row without any batch, if absent, and records that the partition had one.
     async fn insert_fence(&self, key: &FenceKey, next_offset: i64, owner: &str) -> Result<()>;
 

@@ -9,8 +9,10 @@ use crate::{
     error::{Error, Kind, Result},
 };
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { needs: 1, sql: include_str!("../../../migrations/postgres/0001_core.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { needs: 1, sql: include_str!("../../../migrations/postgres/0001_core.sql") },
+    Migration { needs: 1, sql: include_str!("../../../migrations/postgres/0002_topic_id.sql") },
+];
 const OLDEST_SERVER: i32 = 130_000;
 
 impl Postgres {

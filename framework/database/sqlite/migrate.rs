@@ -9,8 +9,10 @@ use crate::{
     error::Result,
 };
 
-const MIGRATIONS: &[Migration] =
-    &[Migration { needs: 1, sql: include_str!("../../../migrations/sqlite/0001_core.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { needs: 1, sql: include_str!("../../../migrations/sqlite/0001_core.sql") },
+    Migration { needs: 1, sql: include_str!("../../../migrations/sqlite/0002_topic_id.sql") },
+];
 /// In errors.
 const TABLES: &str = "the database";
 
