@@ -9,6 +9,7 @@ use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, SqlitePool, sqlite::SqlitePoolOptions};
 use tidelock::database::{Batch, Claim, Reader as _, Shard, Source, sqlite::Sqlite};
 
+mod backlog;
 mod checks;
 mod cleanup;
 mod contention;

@@ -31,7 +31,8 @@ const CHILD: &str = "TIDELOCK_TEST_EMBEDDED_FULL";
 #[tokio::test]
 async fn a_full_disk_stops_everything_and_loses_nothing() {
     let folder = Folder::new();
-    let limited = "trap '' XFSZ; ulimit -f 400; exec \"$0\" --exact log_embedded::disk::child --ignored --nocapture";
+    let limited =
+        "trap '' XFSZ; ulimit -f 400; exec \"$0\" --exact log_embedded::disk::child --ignored --nocapture";
     let child = Command::new("sh")
         .args(["-c", limited])
         .arg(std::env::current_exe().expect("test binary"))

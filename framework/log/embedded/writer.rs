@@ -74,12 +74,7 @@ impl Writer {
     }
 
     /// What of a range is only in the file, and the next offset to read from.
-    pub(super) async fn read(
-        &self,
-        place: &Place,
-        at: Range<i64>,
-        most: (usize, usize),
-    ) -> Read {
+    pub(super) async fn read(&self, place: &Place, at: Range<i64>, most: (usize, usize)) -> Read {
         let (reply, answer) = oneshot::channel();
         let _ = self.0.send(Job::Read(place.clone(), at, most, reply));
         answer.await.unwrap_or_else(|_| Err(closed().error()))

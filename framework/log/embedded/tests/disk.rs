@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use super::record;
@@ -163,7 +164,8 @@ async fn after_a_commit_that_failed_nothing_goes_until_the_file_is_opened_again(
     other.send(vec![record("t", 0, "3")]).await.expect("buffered");
     assert_eq!(kind(other.acknowledged().await), Kind::Storage);
     // Members that only wait hear of it, too.
-    match events.recv().await {
+    let told = tokio::time::timeout(Duration::from_secs(30), events.recv()).await;
+    match told.expect("told in time") {
         Some(ConsumerEvent::Fatal(error)) => assert_eq!(error.kind(), Kind::Storage, "{error}"),
         other => panic!("{other:?}"),
     }
