@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::SqlitePool;
 use tidelock::{
     commit::Commit,
-    database::{Database as _, Unit as _, sqlite::Sqlite},
+    database::{Database as _, Reader as _, Source as _, Unit as _, sqlite::Sqlite},
     log::{
         Assignor, Cleanup, ConsumerEvent, Log as _, TopicSpec,
         embedded::{Embedded, EmbeddedConfig},
@@ -23,7 +23,7 @@ use tidelock::{
 };
 
 use super::{
-    put,
+    ALL, put,
     unit::{effect, fenced},
 };
 use crate::conformance::{Member, committed, record, sent, within};
@@ -60,6 +60,22 @@ async fn a_write_waits_for_one_unit() {
         let waited = ended.load(SeqCst) - before;
         assert!(waited <= 2, "{waited} units ended first");
     }
+}
+
+#[tokio::test]
+async fn what_only_reads_waits_for_no_unit() {
+    let shop = fenced().await;
+    let mut unit = shop.sqlite.begin().await.unwrap();
+    effect(&mut unit).await;
+    let read = async {
+        assert!(!shop.sqlite.started(ALL).await.unwrap());
+        assert!(shop.sqlite.held_keys(ALL).await.unwrap().0.is_empty());
+        assert!(shop.sqlite.quarantine(1).await.unwrap().is_empty());
+        let mut reader = shop.start().await;
+        assert!(reader.read(1).await.unwrap().is_none());
+    };
+    within(20, read).await;
+    assert!(matches!(unit.commit().await, Commit::Committed));
 }
 
 /// Another connection cannot queue up; it meets a rest.

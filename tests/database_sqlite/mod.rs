@@ -22,6 +22,7 @@ mod reading;
 mod shards;
 mod unit;
 mod unit_commit;
+mod unlike_postgres;
 
 type Reader = <Sqlite as Source>::Reader;
 type Rows = Batch<<Sqlite as Source>::Published>;

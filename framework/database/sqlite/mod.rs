@@ -37,9 +37,8 @@
 //! A batch of handlers holds the lock from its beginning to its commit, and ends after 250 ms, with the handler that runs
 //! then: the next batch begins behind everybody of this process who waits. Other processes, and pools of the service's
 //! own, cannot queue up; for them handlers rest for a tenth of a second after each second of work under a steady
-//! backlog. Whatever else a handler waits for, everybody waits for: no
-//! request to another service belongs into it, and no second transaction ([`Sqlite::outbox`]'s `begin`), which would
-//! wait for the handler itself.
+//! backlog. Whatever else a handler waits for, everybody waits for: no request to another service belongs into it, and
+//! no second transaction ([`Sqlite::outbox`]'s `begin`), which would wait for the handler itself.
 //!
 //! # What must hold
 //! - Every connection to the file, of whatever program, leaves `synchronous` at `FULL` or `NORMAL`. With `OFF` a
@@ -49,6 +48,8 @@
 //! - `sqlite_sequence` is left alone, and the file is never copied over while a program has it open.
 //!
 //! # What differs from PostgreSQL
+//! Each of these has a test on both sides (`unlike_postgres.rs`, `unlike_sqlite.rs`); everything else that the contract
+//! asks is the same.
 //! - A statement that fails is undone alone, and the transaction goes on; what undid the whole transaction is told as if a
 //!   statement had ended it.
 //! - `COMMIT` as a statement is refused and rolls back, so that a handler's or a business transaction that was ended from

@@ -9,7 +9,8 @@
 //! runtime that joined it; if that stands still, or its clock is moved on by hand, they are late. With a file the clock
 //! must not be paused: it would run ahead while the file is written.
 //!
-//! What differs from Kafka, and is no clause of the contract that both are put to (`tests/conformance/log`):
+//! What differs from Kafka, and is no clause of the contract that both are put to (`tests/conformance/log`; each of these
+//! has a test on both sides, in `tests/log_embedded` and `tests/log_kafka/differences.rs`):
 //! - a member hears of a rebalance at once, not with its next heartbeat, and groups wait for nobody at their first
 //!   start;
 //! - a record for an unknown topic is refused at once, and topics are created only through

@@ -33,13 +33,15 @@ pub(super) const AGAIN: Duration = Duration::from_millis(200);
 /// Whether something is on disk.
 type Written = Result<(), Failure>;
 type Read = Result<(Vec<Received>, i64)>;
+/// Where to read, and how many records and bytes at most.
+type Wanted = (Place, Range<i64>, (usize, usize));
 
 /// The way to the file.
 pub(super) struct Writer(UnboundedSender<Job>);
 
 pub(super) enum Job {
     Store(Vec<Change>, oneshot::Sender<Written>),
-    Read(Place, Range<i64>, (usize, usize), oneshot::Sender<Read>),
+    Read(Wanted, oneshot::Sender<Read>),
     Close(oneshot::Sender<Result<()>>),
 }
 
@@ -76,7 +78,7 @@ impl Writer {
     /// What of a range is only in the file, and the next offset to read from.
     pub(super) async fn read(&self, place: &Place, at: Range<i64>, most: (usize, usize)) -> Read {
         let (reply, answer) = oneshot::channel();
-        let _ = self.0.send(Job::Read(place.clone(), at, most, reply));
+        let _ = self.0.send(Job::Read((place.clone(), at, most), reply));
         answer.await.unwrap_or_else(|_| Err(closed().error()))
     }
 
@@ -96,7 +98,7 @@ pub(super) fn closed() -> Failure {
 #[derive(Default)]
 struct Rest {
     replies: Vec<oneshot::Sender<Written>>,
-    reads: Vec<(Place, Range<i64>, (usize, usize), oneshot::Sender<Read>)>,
+    reads: Vec<(Wanted, oneshot::Sender<Read>)>,
     closing: Option<oneshot::Sender<Result<()>>>,
 }
 
@@ -110,7 +112,7 @@ impl Rest {
                     changes.extend(more);
                     rest.replies.push(reply);
                 }
-                Job::Read(place, at, most, reply) => rest.reads.push((place, at, most, reply)),
+                Job::Read(wanted, reply) => rest.reads.push((wanted, reply)),
                 Job::Close(reply) => rest.closing = Some(reply),
             }
         }
@@ -142,7 +144,7 @@ pub(super) async fn run(mut store: Store, mut jobs: UnboundedReceiver<Job>, shel
             let _ = reply.send(written.as_ref().map(drop).map_err(Clone::clone));
         }
         let undecided = written.as_ref().err().filter(|failure| failure.kind == Kind::Storage);
-        for (place, at, most, reply) in rest.reads {
+        for ((place, at, most), reply) in rest.reads {
             let _ = reply.send(match undecided {
                 None => store.read(&place, at, most).await,
                 Some(failure) => Err(failure.error()),
@@ -177,7 +179,7 @@ async fn refuse(mut jobs: UnboundedReceiver<Job>, why: &Failure) {
     while let Some(job) = jobs.recv().await {
         match job {
             Job::Store(_, reply) => drop(reply.send(Err(why.clone()))),
-            Job::Read(.., reply) => drop(reply.send(Err(why.error()))),
+            Job::Read(_, reply) => drop(reply.send(Err(why.error()))),
             Job::Close(reply) => drop(reply.send(Ok(()))),
         }
     }
