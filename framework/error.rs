@@ -32,6 +32,8 @@ pub enum Kind {
     Corrupt,
     /// The database or the offsets are not the ones that were worked on before: an operator decides.
     Identity,
+    /// What the embedded log stores in its file may be there or not, and only opening the file again tells.
+    Storage,
     /// A handler returned an error or panicked, or its message could not be decoded.
     Handler,
     /// The component was stopped.

@@ -23,7 +23,7 @@ pub const fn action(kind: Kind) -> Action {
         | Kind::Unknown
         | Kind::Refused
         | Kind::Handler => Action::Recover,
-        Kind::Config | Kind::Corrupt | Kind::Identity => Action::Stop,
+        Kind::Config | Kind::Corrupt | Kind::Identity | Kind::Storage => Action::Stop,
         Kind::Unassigned | Kind::Stopped => Action::End,
     }
 }
@@ -44,6 +44,9 @@ pub const fn advice(kind: Kind) -> &'static str {
         }
         Kind::Identity => {
             "compare the database with the log before anything else: one of them was restored or reset"
+        }
+        Kind::Storage => {
+            "look at the disk (full, or failing), then start the process again: the file tells what was committed"
         }
         Kind::Handler => "look at the handler and its message; the partition waits and nothing is lost",
         Kind::Stopped => "nothing to do: it was asked to stop",
@@ -67,6 +70,7 @@ mod tests {
             (Kind::Unknown, Action::Recover),
             (Kind::Corrupt, Action::Stop),
             (Kind::Identity, Action::Stop),
+            (Kind::Storage, Action::Stop),
             (Kind::Handler, Action::Recover),
             (Kind::Stopped, Action::End),
         ];

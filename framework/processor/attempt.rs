@@ -1,8 +1,9 @@
 //! One execution of a batch inside one database transaction.
 
-use std::{collections::HashSet, panic::AssertUnwindSafe};
+use std::{collections::HashSet, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
+use tokio::time::Instant;
 
 use super::{
     Shared,
@@ -17,6 +18,11 @@ use crate::{
     log::{Received, Record},
     message::{MessageId, header},
 };
+
+/// How long the handlers of one batch run where everybody else waits for it (`Database::ONE_WRITER`): what they have done
+/// by then is committed, and the rest is the next batch's. A relay and a person who waits for a button notice a quarter
+/// of a second at most, and the commit is still small beside it.
+const TURN: Duration = Duration::from_millis(250);
 
 /// A batch whose handlers have run; nothing is committed yet.
 pub(crate) struct Executed<U> {
@@ -39,7 +45,8 @@ impl Failure {
     }
 }
 
-/// Opens a transaction, enters the ids, runs the handlers in order and collects what they emit, until that is much;
+/// Opens a transaction, enters the ids, runs the handlers in order and collects what they emit, until that is much
+/// (or their time is up, where others wait);
 /// the ids of what is left are taken out again. `attempt` counts the executions of the first record.
 pub(crate) async fn execute<D: Database>(
     shared: &Shared<D>,
@@ -65,6 +72,7 @@ async fn run<D: Database>(
     attempt: u32,
     unit: &mut D::Unit,
 ) -> Result<(Vec<Record>, usize, usize), Failure> {
+    let started = Instant::now();
     let mut seen = admit(shared, key, batch, unit).await.map_err(Failure::at(0))?;
     let mut outputs: Vec<Record> = Vec::new();
     let (mut bytes, mut used, mut duplicates) = (0, batch.len(), 0);
@@ -98,7 +106,7 @@ async fn run<D: Database>(
             outputs.extend(context.into_outputs());
             bytes += outputs[emitted..].iter().map(Record::size).sum::<usize>();
         }
-        if bytes > MAX_OUTPUT_BYTES {
+        if bytes > MAX_OUTPUT_BYTES || D::ONE_WRITER && started.elapsed() >= TURN {
             used = index + 1;
             break;
         }

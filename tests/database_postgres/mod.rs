@@ -31,6 +31,7 @@ mod sql;
 mod standby;
 mod unit;
 mod unit_commit;
+mod unlike_sqlite;
 
 type Reader = <Postgres as Source>::Reader;
 type Rows = Batch<<Postgres as Source>::Published>;

@@ -2,12 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sqlx::Connection as _;
-use tidelock::{
-    error::Kind,
-    event::Event,
-    message::{Key, MessageId},
-    outbox::Outgoing,
-};
+use tidelock::{error::Kind, event::Event, message::Key, outbox::Outgoing};
 
 use super::{Shop, next, next_batch, put, text};
 
@@ -28,54 +23,6 @@ impl Event for Made {
 
 fn made(n: i32) -> Made {
     Made { key: format!("k{n}"), n }
-}
-
-#[tokio::test]
-async fn one_event_with_everything_it_is() {
-    let shop = Shop::new().await;
-    let mut transaction = shop.postgres.pool().begin().await.unwrap();
-    let id = shop.postgres.outbox().enqueue(&mut transaction, &made(7)).await.unwrap();
-    transaction.commit().await.unwrap();
-    let row = next_batch(&mut shop.start().await, 10).await.rows.remove(0);
-    assert_eq!(row.id, id);
-    assert_eq!((&*row.topic, row.event_type.as_deref()), ("made", Some("Made")));
-    assert_eq!(text(row.key.as_ref()), "k7");
-    assert_eq!(text(row.payload.as_ref()), r#"{"key":"k7","n":7}"#);
-    assert_eq!(row.headers, None);
-}
-
-#[tokio::test]
-async fn many_keep_their_order_and_their_ids() {
-    let shop = Shop::new().await;
-    let outbox = shop.postgres.outbox();
-    let mut transaction = shop.postgres.pool().begin().await.unwrap();
-    let events: Vec<Made> = (0..500).map(made).collect();
-    let mut ids = outbox.enqueue_all(&mut transaction, &events).await.unwrap();
-    let own = MessageId::new();
-    let messages = [
-        Outgoing::raw("raw", Key::NONE, None).id(own),
-        Outgoing::raw("raw", vec![0_u8, 0xff], Some(vec![0xfe].into())).header("a", "1").header("a", "2"),
-    ];
-    ids.extend(outbox.enqueue_messages(&mut transaction, &messages).await.unwrap());
-    assert!(outbox.enqueue_messages(&mut transaction, &[]).await.unwrap().is_empty());
-    transaction.commit().await.unwrap();
-    let mut reader = shop.start().await;
-    let mut rows = Vec::new();
-    while rows.len() < 502 {
-        rows.extend(next_batch(&mut reader, 1_000).await.rows);
-    }
-    assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), ids);
-    assert_eq!(ids[500], own);
-    for (row, event) in rows.iter().zip(&events) {
-        assert_eq!(text(row.key.as_ref()), event.key);
-    }
-    assert_eq!((rows[500].key.as_deref(), rows[500].payload.as_deref()), (None, None));
-    assert_eq!(
-        (rows[501].key.as_deref(), rows[501].payload.as_deref()),
-        (Some(&[0, 0xff][..]), Some(&[0xfe][..]))
-    );
-    let headers = rows[501].headers.clone().map(serde_json::Value::Object);
-    assert_eq!(headers, Some(serde_json::json!({"a": "2"})));
 }
 
 /// Messages are numbered after every lock: whoever committed meanwhile, and may have held the entity before, comes first.
@@ -158,10 +105,6 @@ async fn a_transaction_that_was_ended_enqueues_nothing() {
             let error = transaction.commit().await.unwrap_err();
             assert_eq!(error.kind(), Kind::Refused, "{statement}, with a message: {with_message}");
         }
-        let mut transaction = shop.pool.begin().await.unwrap();
-        sqlx::raw_sql(statement).execute(&mut *transaction).await.unwrap();
-        let error = outbox.enqueue_all(&mut transaction, &[made(1)]).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::Refused, "{statement}, in a transaction of one's own");
     }
     assert!(shop.outbox().await.is_empty());
 }

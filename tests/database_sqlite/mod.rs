@@ -9,6 +9,7 @@ use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, SqlitePool, sqlite::SqlitePoolOptions};
 use tidelock::database::{Batch, Claim, Reader as _, Shard, Source, sqlite::Sqlite};
 
+mod backlog;
 mod checks;
 mod cleanup;
 mod contention;
@@ -21,6 +22,7 @@ mod reading;
 mod shards;
 mod unit;
 mod unit_commit;
+mod unlike_postgres;
 
 type Reader = <Sqlite as Source>::Reader;
 type Rows = Batch<<Sqlite as Source>::Published>;

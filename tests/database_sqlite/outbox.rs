@@ -2,11 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sqlx::Connection as _;
-use tidelock::{
-    event::Event,
-    message::{Key, MessageId},
-    outbox::Outgoing,
-};
+use tidelock::{event::Event, message::Key, outbox::Outgoing};
 
 use super::{Shop, next, next_batch, put, text};
 
@@ -27,54 +23,6 @@ impl Event for Made {
 
 fn made(n: i32) -> Made {
     Made { key: format!("k{n}"), n }
-}
-
-#[tokio::test]
-async fn one_event_with_everything_it_is() {
-    let shop = Shop::new().await;
-    let mut transaction = shop.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    let id = shop.sqlite.outbox().enqueue(&mut transaction, &made(7)).await.unwrap();
-    transaction.commit().await.unwrap();
-    let row = next_batch(&mut shop.start().await, 10).await.rows.remove(0);
-    assert_eq!(row.id, id);
-    assert_eq!((&*row.topic, row.event_type.as_deref()), ("made", Some("Made")));
-    assert_eq!(text(row.key.as_ref()), "k7");
-    assert_eq!(text(row.payload.as_ref()), r#"{"key":"k7","n":7}"#);
-    assert_eq!(row.headers, None);
-}
-
-#[tokio::test]
-async fn many_keep_their_order_and_their_ids() {
-    let shop = Shop::new().await;
-    let outbox = shop.sqlite.outbox();
-    let mut transaction = shop.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    let events: Vec<Made> = (0..500).map(made).collect();
-    let mut ids = outbox.enqueue_all(&mut transaction, &events).await.unwrap();
-    let own = MessageId::new();
-    let messages = [
-        Outgoing::raw("raw", Key::NONE, None).id(own),
-        Outgoing::raw("raw", vec![0_u8, 0xff], Some(vec![0xfe].into())).header("a", "1").header("a", "2"),
-    ];
-    ids.extend(outbox.enqueue_messages(&mut transaction, &messages).await.unwrap());
-    assert!(outbox.enqueue_messages(&mut transaction, &[]).await.unwrap().is_empty());
-    transaction.commit().await.unwrap();
-    let mut reader = shop.start().await;
-    let mut rows = Vec::new();
-    while rows.len() < 502 {
-        rows.extend(next_batch(&mut reader, 1_000).await.rows);
-    }
-    assert_eq!(rows.iter().map(|row| row.id).collect::<Vec<_>>(), ids);
-    assert_eq!(ids[500], own);
-    for (row, event) in rows.iter().zip(&events) {
-        assert_eq!(text(row.key.as_ref()), event.key);
-    }
-    assert_eq!((rows[500].key.as_deref(), rows[500].payload.as_deref()), (None, None));
-    assert_eq!(
-        (rows[501].key.as_deref(), rows[501].payload.as_deref()),
-        (Some(&[0, 0xff][..]), Some(&[0xfe][..]))
-    );
-    let headers = rows[501].headers.clone().map(serde_json::Value::Object);
-    assert_eq!(headers, Some(serde_json::json!({"a": "2"})));
 }
 
 #[tokio::test]
@@ -172,4 +120,18 @@ async fn rows_that_cannot_be_published_in_order_are_refused() {
         assert!(sqlx::raw_sql(statement).execute(&shop.pool).await.is_err(), "{statement}");
     }
     assert_eq!(shop.outbox().await, super::numbers(1, 3));
+}
+
+/// Also as the very first row, when nothing was given out yet: below 1 the relay would never read it.
+#[tokio::test]
+async fn a_first_row_cannot_name_its_place_below_the_first() {
+    for seq in ["0", "-1", "-9223372036854775808"] {
+        let shop = Shop::new().await;
+        let first = format!("INSERT INTO tidelock_outbox (seq, topic, bucket) VALUES ({seq}, 't', 0)");
+        let error = sqlx::raw_sql(sqlx::AssertSqlSafe(first)).execute(&shop.pool).await.unwrap_err();
+        assert!(error.to_string().contains("seq of tidelock_outbox is given by the database"), "{error}");
+        assert!(shop.outbox().await.is_empty());
+        shop.commit("first").await;
+        assert_eq!(next(&mut shop.start().await).await, ["first"]);
+    }
 }

@@ -64,18 +64,6 @@ async fn a_full_disk_leaves_no_half_batch() {
     run(&mut unit, "PRAGMA max_page_count = 1073741823").await;
 }
 
-/// A statement that failed alone is undone alone; the handler decides.
-#[tokio::test]
-async fn a_failed_statement_is_not_a_failed_transaction() {
-    let shop = fenced().await;
-    let mut unit = shop.sqlite.begin().await.unwrap();
-    effect(&mut unit).await;
-    assert!(attempt(&mut unit, "INSERT INTO effect VALUES (NULL)").await.is_err());
-    assert!(advance(&mut unit, 0, 1).await.unwrap());
-    assert!(matches!(unit.commit().await, Commit::Committed));
-    assert_eq!((next_offset(&shop.sqlite).await, shop.count("effect").await), (1, 1));
-}
-
 #[tokio::test]
 async fn a_savepoint_left_open_is_not_committed() {
     let shop = fenced().await;

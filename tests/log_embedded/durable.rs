@@ -30,7 +30,7 @@ impl Folder {
         Self(path)
     }
 
-    fn file(&self) -> PathBuf {
+    pub(super) fn file(&self) -> PathBuf {
         self.0.join("log.db")
     }
 
@@ -38,7 +38,7 @@ impl Folder {
         self.open_with(EmbeddedConfig::default()).await
     }
 
-    async fn open_with(&self, config: EmbeddedConfig) -> Embedded {
+    pub(super) async fn open_with(&self, config: EmbeddedConfig) -> Embedded {
         Embedded::open_with(self.file(), config).await.expect("file")
     }
 }
@@ -49,7 +49,7 @@ impl Drop for Folder {
     }
 }
 
-fn numbered(topic: &str, numbers: std::ops::Range<i32>) -> Vec<Record> {
+pub(super) fn numbered(topic: &str, numbers: std::ops::Range<i32>) -> Vec<Record> {
     numbers.map(|number| record(topic, 0, number.to_string())).collect()
 }
 
@@ -207,6 +207,29 @@ async fn a_cancelled_commit_is_completed_before_its_successor_begins() {
     let _next = log.producer("id").await.expect("rotation");
     let last = log.last_record(&topic, 0).await.expect("decided");
     assert_eq!(last.map(|record| text(&record)).as_deref(), Some("0"));
+}
+
+/// What was asked for the end of a partition begins there after its next start, whatever became of the log meanwhile.
+#[tokio::test]
+async fn an_end_is_on_disk_when_it_is_told() {
+    use futures_util::FutureExt;
+    let folder = Folder::new();
+    let log = folder.open().await;
+    let topic = topic(&log, "t", 1, Cleanup::Any).await;
+    let mut producer = log.producer("id").await.expect("producer");
+    sent(&mut *producer, numbered(&topic, 0..1)).await;
+    assert!(producer.commit().now_or_never().is_none(), "it is on its way to the disk");
+    let told = log.bounds(&topic, 0).now_or_never();
+    assert!(told.is_none(), "{told:?} was told before it was on disk");
+    let told = log.bounds(&topic, 0).await.expect("bounds");
+    assert_eq!(told, Bounds { start: 0, end: 2 });
+    // The file as a loss of power now leaves it.
+    let after = Folder::new();
+    for end in ["", "-wal"] {
+        let lies = |folder: &Folder| PathBuf::from(format!("{}{end}", folder.file().display()));
+        std::fs::copy(lies(&folder), lies(&after)).expect("copy");
+    }
+    assert_eq!(after.open().await.bounds(&topic, 0).await.expect("bounds"), told);
 }
 
 #[tokio::test]

@@ -8,6 +8,8 @@ use crate::conformance::{Member, committed, next_of, record, seen, sent, text, w
 
 mod chaos;
 mod consumer;
+mod differences;
+mod disk;
 mod durable;
 mod faults;
 mod pipeline;

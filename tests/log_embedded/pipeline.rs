@@ -15,7 +15,7 @@ use tidelock::{
 use super::{Member, durable::Folder, publish, record, topic};
 
 #[derive(Serialize, Deserialize)]
-struct Number {
+pub(super) struct Number {
     n: i64,
 }
 
@@ -42,7 +42,7 @@ impl Event for Double {
     }
 }
 
-struct Doubler;
+pub(super) struct Doubler;
 
 #[async_trait]
 impl Handler<NoDatabase> for Doubler {

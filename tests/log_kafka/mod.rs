@@ -11,6 +11,7 @@ use tidelock_lab::Lab;
 
 use crate::conformance::{Member, committed, record, seen, sent, text, unique, within};
 
+mod differences;
 mod figures;
 mod implicit;
 mod last_record;

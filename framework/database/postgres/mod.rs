@@ -1,4 +1,6 @@
 //! PostgreSQL 13 or newer; all of its SQL lies here and in `migrations/postgres`.
+//!
+//! Where it differs from SQLite is listed there: [`sqlite`](super::sqlite).
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 

@@ -34,9 +34,11 @@
 //! # }
 //! ```
 //!
-//! A handler holds the lock from its first statement to its commit. Whatever else it waits for, everybody waits for: no
-//! request to another service belongs into it, and no second transaction ([`Sqlite::outbox`]'s `begin`), which would
-//! wait for the handler itself.
+//! A batch of handlers holds the lock from its beginning to its commit, and ends after 250 ms, with the handler that runs
+//! then: the next batch begins behind everybody of this process who waits. Other processes, and pools of the service's
+//! own, cannot queue up; for them handlers rest for a tenth of a second after each second of work under a steady
+//! backlog. Whatever else a handler waits for, everybody waits for: no request to another service belongs into it, and
+//! no second transaction ([`Sqlite::outbox`]'s `begin`), which would wait for the handler itself.
 //!
 //! # What must hold
 //! - Every connection to the file, of whatever program, leaves `synchronous` at `FULL` or `NORMAL`. With `OFF` a
@@ -46,6 +48,8 @@
 //! - `sqlite_sequence` is left alone, and the file is never copied over while a program has it open.
 //!
 //! # What differs from PostgreSQL
+//! Each of these has a test on both sides (`unlike_postgres.rs`, `unlike_sqlite.rs`); everything else that the contract
+//! asks is the same.
 //! - A statement that fails is undone alone, and the transaction goes on; what undid the whole transaction is told as if a
 //!   statement had ended it.
 //! - `COMMIT` as a statement is refused and rolls back, so that a handler's or a business transaction that was ended from
@@ -69,6 +73,7 @@ mod quarantine;
 mod reader;
 mod source;
 mod store;
+mod turns;
 mod unit;
 mod write;
 mod writer;
@@ -78,7 +83,7 @@ pub use source::SqlitePublished;
 pub use unit::SqliteUnit;
 pub use writer::SqliteTransaction;
 
-use self::writer::Writer;
+use self::{turns::Pace, writer::Writer};
 use crate::error::{Error, Kind, Result};
 
 /// How long SQLite waits for another process's transaction: longer than any that only writes.
@@ -99,6 +104,7 @@ struct Shared {
     /// Nothing on disk: there is one connection, and the database ends with it.
     in_memory: bool,
     writer: Arc<Mutex<Writer>>,
+    units: Arc<Mutex<Pace>>,
     hint: Arc<Notify>,
 }
 
@@ -150,8 +156,8 @@ impl Sqlite {
         };
         let what = || format!("open database {:?}", options.get_filename());
         let writer = Arc::new(Mutex::new(writer.map_err(fault::failed(what()))?));
-        let hint = Arc::default();
-        Ok(Self { shared: Arc::new(Shared { options, in_memory, writer, hint }), inline: false })
+        let (units, hint) = (Arc::default(), Arc::default());
+        Ok(Self { shared: Arc::new(Shared { options, in_memory, writer, units, hint }), inline: false })
     }
 
     /// Every statement of the framework is finished on the spot, without another task running meanwhile: for simulations

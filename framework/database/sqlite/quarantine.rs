@@ -22,8 +22,8 @@ impl Sqlite {
     /// # Errors
     /// Of the database.
     pub async fn quarantine(&self, limit: u32) -> Result<Vec<QuarantineEntry>> {
-        let mut connection = self.writer().await?;
-        self.call(list(&mut connection, limit)).await.map_err(failed("read the quarantine"))
+        let mut reading = self.reading().await?;
+        self.call(list(reading.connection(), limit)).await.map_err(failed("read the quarantine"))
     }
 
     /// Puts a message back, together with everything that waits under its key: the relay publishes them in order, with
@@ -85,8 +85,8 @@ impl Sqlite {
     }
 
     pub(super) async fn keys_held(&self, shard: Shard) -> Result<(HashSet<HeldKey>, bool)> {
-        let mut connection = self.writer().await?;
-        self.call(held(&mut connection, shard)).await.map_err(failed("read the quarantine"))
+        let mut reading = self.reading().await?;
+        self.call(held(reading.connection(), shard)).await.map_err(failed("read the quarantine"))
     }
 
     pub(super) async fn take_entries(

@@ -52,12 +52,12 @@ impl Source for Sqlite {
     }
 
     async fn started(&self, shard: Shard) -> Result<bool> {
-        let mut connection = self.writer().await?;
+        let mut reading = self.reading().await?;
         let started = sqlx::query(
             "SELECT count(*) FROM tidelock_relay_shard WHERE shard = ?1 AND started_at IS NOT NULL",
         )
         .bind(shard.index)
-        .fetch_one(&mut *connection);
+        .fetch_one(reading.connection());
         let row = self.call(started).await.map_err(failed("read the state of the shard"))?;
         Ok(row.get::<i64, _>(0) > 0)
     }
@@ -90,9 +90,9 @@ impl Source for Sqlite {
 
     async fn reader(&self, shard: Shard, position: &[u8]) -> Result<SqliteReader> {
         let place = Place::decode(position)?;
-        let mut connection = self.writer().await?;
-        let state = self.call(state(&mut connection, shard, &place)).await;
-        drop(connection);
+        let mut reading = self.reading().await?;
+        let state = self.call(state(reading.connection(), shard, &place)).await;
+        drop(reading);
         let state = state.map_err(failed("read the identity of the database"))?;
         state.require(&place)?;
         if place.database.is_some() {

@@ -55,7 +55,9 @@ impl Database for Sqlite {
     }
 
     async fn begin(&self) -> Result<SqliteUnit> {
-        Ok(SqliteUnit { database: self.clone(), transaction: self.begin_writing().await? })
+        let turn = self.turn().await?;
+        let transaction = self.begin_writing().await?;
+        Ok(SqliteUnit { database: self.clone(), transaction, _busy: turn.begin() })
     }
 
     async fn quarantine_outputs(

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use uuid::Uuid;
 
-use super::{SqliteTransaction, fault::failed};
+use super::{SqliteTransaction, fault::failed, turns::Busy};
 use crate::{
     commit::Commit,
     database::{Advance, Unit},
@@ -20,6 +20,8 @@ use crate::{
 pub struct SqliteUnit {
     pub(super) database: super::Sqlite,
     pub(super) transaction: SqliteTransaction,
+    /// Ends after the transaction: then it is the next unit's turn.
+    pub(super) _busy: Busy,
 }
 
 #[async_trait]

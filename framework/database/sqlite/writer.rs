@@ -25,7 +25,7 @@ use crate::{
 
 /// How long to wait for the writing connection: a whole queue of handlers fits in, a handler that waits for itself
 /// shows.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What SQLite reports of the transactions on the connection.
 #[derive(Default)]
@@ -120,17 +120,39 @@ impl DerefMut for Writing {
     }
 }
 
+/// A connection that only reads.
+pub(super) enum Reading {
+    Own(SqliteConnection),
+    Writing(Writing),
+}
+
+impl Reading {
+    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
+        match self {
+            Self::Own(connection) => connection,
+            Self::Writing(writing) => writing,
+        }
+    }
+}
+
 impl Sqlite {
     /// Waits until it is this task's turn to write.
     pub(super) async fn writer(&self) -> Result<Writing> {
         let turn = timeout(PATIENCE, self.shared.writer.clone().lock_owned()).await;
-        let mut writer = turn.map_err(|_| {
-            let what = "the writing connection was not free within";
-            Error::new(Kind::Timeout, format!("{what} {PATIENCE:?}: a handler holds it, or waits for itself"))
-        })?;
+        let mut writer = turn.map_err(not_free)?;
         let ready = writer.ready(&self.shared.options, self.shared.in_memory);
         self.call(ready).await.map_err(fault::failed("take up the writing connection"))?;
         Ok(Writing(writer))
+    }
+
+    /// A connection for what only reads, and need not see what is being written: it waits for nobody. In memory, where
+    /// there is one connection, it is the writer's turn.
+    pub(super) async fn reading(&self) -> Result<Reading> {
+        if self.shared.in_memory {
+            return self.writer().await.map(Reading::Writing);
+        }
+        let own = self.call(self.shared.options.connect()).await;
+        own.map(Reading::Own).map_err(fault::failed("connect to read"))
     }
 
     /// Begins a transaction that may write.
@@ -244,6 +266,12 @@ impl Drop for SqliteTransaction {
             Manager::start_rollback(&mut self.writer.connection);
         }
     }
+}
+
+/// The turn did not come.
+pub(super) fn not_free<E>(_: E) -> Error {
+    let what = "the writing connection was not free within";
+    Error::new(Kind::Timeout, format!("{what} {PATIENCE:?}: a handler holds it, or waits for itself"))
 }
 
 fn ended() -> Error {

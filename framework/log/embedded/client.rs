@@ -90,7 +90,9 @@ impl Log for Client {
     async fn topic(&self, spec: &TopicSpec) -> Result<i32> {
         self.call(Operation::Topic, &spec.name, |state, now| {
             state.usable()?;
-            state.topic(spec, now)
+            let count = state.topic(spec, now)?;
+            state.journal.flush();
+            Ok(count)
         })
         .await
     }

@@ -3,6 +3,25 @@
 use std::collections::BTreeSet;
 
 use super::{partition::Entry, state::Place};
+use crate::error::{Error, Kind};
+
+/// Why something is not on disk, or cannot be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// `Unavailable`: it will be tried again, or the log is closed. `Storage`: the file must be opened again.
+    pub(super) kind: Kind,
+    pub(super) text: String,
+}
+
+impl Failure {
+    pub(super) fn of(error: &Error) -> Self {
+        Self { kind: error.kind(), text: error.to_string() }
+    }
+
+    pub(super) fn error(&self) -> Error {
+        Error::new(self.kind, self.text.clone())
+    }
+}
 
 /// One thing to store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,9 +91,10 @@ impl Journal {
         }
     }
 
-    /// Stores the ends of partitions now: somebody relies on them.
+    /// Stores the ends of partitions now: somebody relies on them. Where nothing is left to store, what was taken before
+    /// may still be on its way to the file: whoever waits for this waits for that, too.
     pub(super) fn flush(&mut self) {
-        self.flush = !self.moved.is_empty();
+        self.flush = self.durable;
     }
 
     pub(super) fn has_changes(&self) -> bool {

@@ -65,6 +65,10 @@ impl Member {
             }
             let mut changed = pin!(client.shell.changed.notified());
             changed.as_mut().enable();
+            if let Some(failure) = client.shell.failure() {
+                self.die(failure);
+                break;
+            }
             match self.beat_or_join().await {
                 Beat::Quiet => {}
                 Beat::Rejoin(generation) => {
@@ -81,7 +85,9 @@ impl Member {
                     continue;
                 }
                 Beat::Fenced => {
-                    self.die();
+                    let group = &self.subscription.group;
+                    let text = format!("another member of group {group:?} has taken over the name");
+                    self.die(Error::new(Kind::Fenced, text));
                     break;
                 }
             }
@@ -226,13 +232,12 @@ impl Member {
         self.hand_over(all, true).await;
     }
 
-    fn die(&mut self) {
+    fn die(&mut self, why: Error) {
         self.id = None;
-        let text = format!("another member of group {:?} has taken over the name", self.subscription.group);
         let mut believed = self.local.lock();
         let all = believed.all_but(&BTreeSet::new());
         believed.end(&all);
-        believed.send(ConsumerEvent::Fatal(Error::new(Kind::Fenced, text)));
+        believed.send(ConsumerEvent::Fatal(why));
     }
 
     /// Gives back what is held, then leaves; a static member just goes.

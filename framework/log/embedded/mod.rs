@@ -9,7 +9,8 @@
 //! runtime that joined it; if that stands still, or its clock is moved on by hand, they are late. With a file the clock
 //! must not be paused: it would run ahead while the file is written.
 //!
-//! What differs from Kafka, and is no clause of the contract that both are put to (`tests/conformance/log`):
+//! What differs from Kafka, and is no clause of the contract that both are put to (`tests/conformance/log`; each of these
+//! has a test on both sides, in `tests/log_embedded` and `tests/log_kafka/differences.rs`):
 //! - a member hears of a rebalance at once, not with its next heartbeat, and groups wait for nobody at their first
 //!   start;
 //! - a record for an unknown topic is refused at once, and topics are created only through
@@ -99,6 +100,10 @@ impl Embedded {
     /// A log in a SQLite file, which is made if it is absent. A commit is on disk when it is answered; transactions that
     /// were open when the process ended are aborted. The file is written by a task of the runtime that opens it.
     ///
+    /// While the file cannot be written (a full disk, say) calls fail with kind `Unavailable`, and what waits is written
+    /// as soon as that goes. When SQLite's own commit fails, nobody knows what is on disk: every later call fails with
+    /// kind `Storage`, members end with it, and the file must be opened again, which gives the answer.
+    ///
     /// # Errors
     /// Kind `Unavailable` when the file is open elsewhere, `Config` when it cannot be opened or is none of ours.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
@@ -113,7 +118,10 @@ impl Embedded {
         let mut problems = Problems::default();
         config.report(&mut problems);
         problems.into_result()?;
-        let mut store = Store::open(path.as_ref()).await?;
+        Self::over(Store::open(path.as_ref()).await?, config).await
+    }
+
+    async fn over(mut store: Store, config: EmbeddedConfig) -> Result<Self> {
         let stored = store.load(config.window_bytes).await?;
         let clock = || {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -135,12 +143,12 @@ impl Embedded {
     /// Without it that happens soon after the last clone and the last client are gone. In memory nothing happens.
     ///
     /// # Errors
-    /// Kind `Unavailable` when the file cannot be closed.
+    /// Kind `Unavailable` when the file cannot be closed, or what was left cannot be written.
     pub async fn close(&self) -> Result<()> {
         let shell = &self.main.shell;
         let Some(writer) = &shell.writer else { return Ok(()) };
         drop(shell.apply(|state, _| {
-            state.broken.get_or_insert_with(|| "embedded log is closed".to_owned());
+            state.broken.get_or_insert_with(writer::closed);
             state.journal.flush();
         }));
         writer.close().await

@@ -14,10 +14,12 @@ use tokio::{
 use super::{
     config::EmbeddedConfig,
     faults::Installed,
+    journal::Failure,
     process::{Process, Status},
     state::{Now, State},
     writer::{Saved, Writer},
 };
+use crate::error::{Error, Kind};
 
 /// 2026-01-01T00:00:00Z.
 const START_MS: i64 = 1_767_225_600_000;
@@ -60,6 +62,12 @@ impl Shell {
     pub(super) fn due(&self) -> Option<Instant> {
         let due = self.lock().due();
         due.map(|due| self.instant(due))
+    }
+
+    /// Why the log must be opened again.
+    pub(super) fn failure(&self) -> Option<Error> {
+        let state = self.lock();
+        state.broken.as_ref().filter(|why| why.kind == Kind::Storage).map(Failure::error)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

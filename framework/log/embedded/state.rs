@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::{
     config::EmbeddedConfig,
     groups::Groups,
-    journal::{Change, Journal},
+    journal::{Change, Failure, Journal},
     murmur,
     partition::{Entry, Partition, Read},
     store::Stored,
@@ -57,7 +57,9 @@ pub(super) struct State {
     /// Something that others wait for has happened.
     pub(super) changed: bool,
     /// Why nothing can be written any more.
-    pub(super) broken: Option<String>,
+    pub(super) broken: Option<Failure>,
+    /// Why nothing can be written now; it is tried again.
+    pub(super) stalled: Option<Failure>,
     swept: Option<Duration>,
     epoch: u64,
 }
@@ -73,6 +75,7 @@ impl State {
             journal: Journal::new(durable),
             changed: false,
             broken: None,
+            stalled: None,
             swept: None,
             epoch: 0,
         }
@@ -166,11 +169,12 @@ impl State {
     }
 
     /// # Errors
-    /// Kind `Unavailable` once the file could not be written.
+    /// Kind `Unavailable` once the log is closed, or while its file cannot be written; `Storage` when the file must be
+    /// opened again.
     pub(super) fn usable(&self) -> Result<()> {
-        match &self.broken {
+        match self.broken.as_ref().or(self.stalled.as_ref()) {
             None => Ok(()),
-            Some(why) => Err(Error::new(Kind::Unavailable, why.clone())),
+            Some(why) => Err(why.error()),
         }
     }
 

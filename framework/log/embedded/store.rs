@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Range, path::Path, sync::Arc, time::Durati
 
 use bytes::Bytes;
 use sqlx::{
-    Connection, Row, SqliteConnection, SqliteTransaction,
+    Connection, Row, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteRow, SqliteSynchronous},
 };
 
@@ -217,23 +217,38 @@ impl Store {
     }
 
     /// Writes all changes in one transaction, which is on disk when this returns.
+    ///
+    /// # Errors
+    /// Kind `Unavailable` when nothing of it is on disk and it may be tried again; `Storage` when it is not known what
+    /// is, or trying again would not help.
     pub(super) async fn write(&mut self, changes: &[Change]) -> Result<Vec<Left>> {
-        let mut writing = self.connection.begin().await.map_err(failed)?;
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut self.connection).await.map_err(unwritten)?;
         let mut left = Vec::new();
         for change in changes {
-            write(&mut writing, &mut self.topics, change, &mut left).await.map_err(failed)?;
+            if let Err(error) = write(&mut self.connection, &mut self.topics, change, &mut left).await {
+                // An error: SQLite has done so itself.
+                let _ = sqlx::raw_sql("ROLLBACK").execute(&mut self.connection).await;
+                return Err(unwritten(error));
+            }
         }
-        writing.commit().await.map_err(failed)?;
+        sqlx::raw_sql("COMMIT").execute(&mut self.connection).await.map_err(undecided)?;
         Ok(left)
     }
 
     pub(super) async fn close(self) -> Result<()> {
-        self.connection.close().await.map_err(failed)
+        let what = "embedded log cannot be closed";
+        self.connection.close().await.map_err(|error| Error::caused(Kind::Unavailable, what, error))
+    }
+
+    /// The connection, for tests that let it fail.
+    #[cfg(test)]
+    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.connection
     }
 }
 
 async fn write(
-    writing: &mut SqliteTransaction<'_>,
+    writing: &mut SqliteConnection,
     topics: &mut BTreeMap<String, i64>,
     change: &Change,
     left: &mut Vec<Left>,
@@ -241,21 +256,21 @@ async fn write(
     match change {
         Change::Topic { name, partitions, compacted } => {
             let new = sqlx::query("INSERT INTO topic (name, compacted) VALUES (?, ?)");
-            let id = new.bind(name).bind(compacted).execute(&mut **writing).await?.last_insert_rowid();
+            let id = new.bind(name).bind(compacted).execute(&mut *writing).await?.last_insert_rowid();
             for number in 0..*partitions {
                 let new = sqlx::query("INSERT INTO place (topic, number, first, next) VALUES (?, ?, 0, 0)");
-                new.bind(id).bind(number).execute(&mut **writing).await?;
+                new.bind(id).bind(number).execute(&mut *writing).await?;
             }
             topics.insert(name.clone(), id);
         }
         Change::Epoch { id, epoch } => {
             let epoch = i64::try_from(*epoch).unwrap_or(i64::MAX);
             let new = sqlx::query("INSERT OR REPLACE INTO producer (id, epoch) VALUES (?, ?)");
-            new.bind(id).bind(epoch).execute(&mut **writing).await?;
+            new.bind(id).bind(epoch).execute(&mut *writing).await?;
         }
         Change::End { place, end } => {
             let moved = sqlx::query("UPDATE place SET next = ? WHERE topic = ? AND number = ?");
-            moved.bind(end).bind(topics.get(&*place.0)).bind(place.1).execute(&mut **writing).await?;
+            moved.bind(end).bind(topics.get(&*place.0)).bind(place.1).execute(&mut *writing).await?;
         }
         Change::Commit { records, offsets, .. } => {
             for rows in records.chunks(ROWS) {
@@ -264,7 +279,7 @@ async fn write(
             for (group, place, next) in offsets {
                 let new = "INSERT OR REPLACE INTO committed (owner, topic, number, next) VALUES (?, ?, ?, ?)";
                 let new = sqlx::query(new).bind(group).bind(&*place.0).bind(place.1).bind(next);
-                new.execute(&mut **writing).await?;
+                new.execute(&mut *writing).await?;
             }
         }
         Change::Expired { place, cutoff_ms } => {
@@ -276,14 +291,14 @@ async fn write(
                  AND ((payload IS NULL AND appended_ms < ?4) OR at NOT IN (SELECT max(at) FROM record \
                  WHERE topic = ?1 AND number = ?2 AND at < ?3 GROUP BY name))";
             let clean = sqlx::query(clean).bind(topics.get(&*place.0)).bind(place.1);
-            clean.bind(below).bind(cutoff_ms).execute(&mut **writing).await?;
+            clean.bind(below).bind(cutoff_ms).execute(&mut *writing).await?;
         }
     }
     Ok(())
 }
 
 async fn insert(
-    writing: &mut SqliteTransaction<'_>,
+    writing: &mut SqliteConnection,
     topics: &BTreeMap<String, i64>,
     rows: &[Entry],
 ) -> Result<(), sqlx::Error> {
@@ -304,12 +319,12 @@ async fn insert(
             .push_bind(record.time_ms)
             .push_bind(*appended_ms);
     });
-    new.build().execute(&mut **writing).await.map(drop)
+    new.build().execute(&mut *writing).await.map(drop)
 }
 
 /// Offsets and times of appending rise together: what is old comes first.
 async fn expire(
-    writing: &mut SqliteTransaction<'_>,
+    writing: &mut SqliteConnection,
     topic: Option<i64>,
     place: &Place,
     cutoff_ms: i64,
@@ -317,19 +332,19 @@ async fn expire(
     let young = "SELECT at, appended_ms FROM record WHERE topic = ? AND number = ? AND appended_ms >= ? \
                  ORDER BY at LIMIT 1";
     let young = sqlx::query(young).bind(topic).bind(place.1).bind(cutoff_ms);
-    let young = young.fetch_optional(&mut **writing).await?;
+    let young = young.fetch_optional(&mut *writing).await?;
     let (below, oldest_ms) = match &young {
         Some(row) => (row.get(0), Some(row.get(1))),
         None => (i64::MAX, None),
     };
     let last = "SELECT max(at) FROM record WHERE topic = ? AND number = ? AND at < ?";
-    let last = sqlx::query(last).bind(topic).bind(place.1).bind(below).fetch_one(&mut **writing).await?;
+    let last = sqlx::query(last).bind(topic).bind(place.1).bind(below).fetch_one(&mut *writing).await?;
     let Some(last) = last.get::<Option<i64>, _>(0) else { return Ok(None) };
     let gone = sqlx::query("DELETE FROM record WHERE topic = ? AND number = ? AND at <= ?");
-    gone.bind(topic).bind(place.1).bind(last).execute(&mut **writing).await?;
+    gone.bind(topic).bind(place.1).bind(last).execute(&mut *writing).await?;
     let start = last + 1;
     let first = sqlx::query("UPDATE place SET first = ? WHERE topic = ? AND number = ?");
-    first.bind(start).bind(topic).bind(place.1).execute(&mut **writing).await?;
+    first.bind(start).bind(topic).bind(place.1).execute(&mut *writing).await?;
     Ok(Some(Left { place: place.clone(), start, oldest_ms }))
 }
 
@@ -364,6 +379,22 @@ fn reading(error: sqlx::Error) -> Error {
     Error::caused(Kind::Unavailable, "embedded log cannot be read", error)
 }
 
-fn failed(error: sqlx::Error) -> Error {
-    Error::caused(Kind::Unavailable, "embedded log cannot be written", error)
+/// Whether nothing but the moment was wrong: somebody has it locked, memory or the disk is full, the disk failed.
+fn may_pass(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+    matches!(code.map(|code| code & 0xff), Some(5 | 6 | 7 | 9 | 10 | 13 | 14))
+}
+
+/// Before COMMIT: nothing is on disk.
+fn unwritten(error: sqlx::Error) -> Error {
+    match may_pass(&error) {
+        true => Error::caused(Kind::Unavailable, "embedded log cannot be written now", error),
+        false => Error::caused(Kind::Storage, "embedded log cannot be written", error),
+    }
+}
+
+/// SQLite may not have written the commit, or not all of it, or not have heard that it is on disk.
+fn undecided(error: sqlx::Error) -> Error {
+    let what = "embedded log must be opened again: it is not known whether its last commit is on disk";
+    Error::caused(Kind::Storage, what, error)
 }

@@ -3,40 +3,52 @@
 use std::{
     ops::Range,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
-use tokio::sync::{
-    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    oneshot,
+use tokio::{
+    sync::{
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+        oneshot,
+    },
+    time::timeout,
 };
 
 use super::{
-    journal::Change,
+    journal::{Change, Failure},
     shell::Shell,
     state::Place,
     store::{Left, Store},
 };
 use crate::{
-    error::{Error, Kind, Result},
+    error::{Kind, Result},
     log::Received,
 };
 
 /// The most jobs that are done together.
 const TOGETHER: usize = 1_000;
+/// How long after a failure it is tried again.
+pub(super) const AGAIN: Duration = Duration::from_millis(200);
+
+/// Whether something is on disk.
+type Written = Result<(), Failure>;
+type Read = Result<(Vec<Received>, i64)>;
+/// Where to read, and how many records and bytes at most.
+type Wanted = (Place, Range<i64>, (usize, usize));
 
 /// The way to the file.
 pub(super) struct Writer(UnboundedSender<Job>);
 
 pub(super) enum Job {
-    Store(Vec<Change>, oneshot::Sender<Result<(), String>>),
-    Read(Place, Range<i64>, (usize, usize), oneshot::Sender<Result<(Vec<Received>, i64)>>),
+    Store(Vec<Change>, oneshot::Sender<Written>),
+    Read(Wanted, oneshot::Sender<Read>),
     Close(oneshot::Sender<Result<()>>),
 }
 
 /// Something on its way to the file, or nothing.
 #[derive(Default)]
 #[must_use]
-pub(super) struct Saved(Option<oneshot::Receiver<Result<(), String>>>);
+pub(super) struct Saved(Option<oneshot::Receiver<Written>>);
 
 impl Saved {
     /// Waits until it is on disk.
@@ -44,8 +56,8 @@ impl Saved {
         let Some(answer) = self.0 else { return Ok(()) };
         match answer.await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(text)) => Err(Error::new(Kind::Unavailable, text)),
-            Err(_) => Err(gone()),
+            Ok(Err(failure)) => Err(failure.error()),
+            Err(_) => Err(closed().error()),
         }
     }
 }
@@ -64,15 +76,10 @@ impl Writer {
     }
 
     /// What of a range is only in the file, and the next offset to read from.
-    pub(super) async fn read(
-        &self,
-        place: &Place,
-        at: Range<i64>,
-        most: (usize, usize),
-    ) -> Result<(Vec<Received>, i64)> {
+    pub(super) async fn read(&self, place: &Place, at: Range<i64>, most: (usize, usize)) -> Read {
         let (reply, answer) = oneshot::channel();
-        let _ = self.0.send(Job::Read(place.clone(), at, most, reply));
-        answer.await.unwrap_or_else(|_| Err(gone()))
+        let _ = self.0.send(Job::Read((place.clone(), at, most), reply));
+        answer.await.unwrap_or_else(|_| Err(closed().error()))
     }
 
     /// Closes the file once everything before is written.
@@ -83,54 +90,103 @@ impl Writer {
     }
 }
 
-fn gone() -> Error {
-    Error::new(Kind::Stopped, "embedded log is closed")
+pub(super) fn closed() -> Failure {
+    Failure { kind: Kind::Unavailable, text: "embedded log is closed".to_owned() }
 }
 
-/// Runs until the log is closed or nobody has it any more.
-pub(super) async fn run(mut store: Store, mut jobs: UnboundedReceiver<Job>, shell: Weak<Shell>) {
-    let mut batch = Vec::new();
-    while jobs.recv_many(&mut batch, TOGETHER).await > 0 {
-        let (mut changes, mut replies, mut reads, mut closing) = (Vec::new(), Vec::new(), Vec::new(), None);
+/// What of a batch of jobs is left to do once the changes are written.
+#[derive(Default)]
+struct Rest {
+    replies: Vec<oneshot::Sender<Written>>,
+    reads: Vec<(Wanted, oneshot::Sender<Read>)>,
+    closing: Option<oneshot::Sender<Result<()>>>,
+}
+
+impl Rest {
+    /// Takes the changes out of it.
+    fn of(batch: &mut Vec<Job>, changes: &mut Vec<Change>) -> Self {
+        let mut rest = Self::default();
         for job in batch.drain(..) {
             match job {
                 Job::Store(more, reply) => {
                     changes.extend(more);
-                    replies.push(reply);
+                    rest.replies.push(reply);
                 }
-                Job::Read(place, at, most, reply) => reads.push((place, at, most, reply)),
-                Job::Close(reply) => closing = Some(reply),
+                Job::Read(wanted, reply) => rest.reads.push((wanted, reply)),
+                Job::Close(reply) => rest.closing = Some(reply),
             }
         }
+        rest
+    }
+}
+
+/// Runs until the log is closed, nobody has it any more, or the file must be opened again.
+pub(super) async fn run(mut store: Store, mut jobs: UnboundedReceiver<Job>, shell: Weak<Shell>) {
+    // Changes that could not be written stay where they are, before all later ones: what is in memory has gone on from
+    // them.
+    let (mut batch, mut changes) = (Vec::new(), Vec::new());
+    loop {
+        let next = jobs.recv_many(&mut batch, TOGETHER);
+        let received = match changes.is_empty() {
+            true => Some(next.await),
+            false => timeout(AGAIN, next).await.ok(),
+        };
+        let rest = Rest::of(&mut batch, &mut changes);
         let written = match changes.is_empty() {
             true => Ok(Vec::new()),
-            false => store.write(&changes).await.map_err(|error| error.to_string()),
+            false => store.write(&changes).await.map_err(|error| Failure::of(&error)),
         };
         if let Some(shell) = shell.upgrade() {
             settle(&shell, &changes, &written);
         }
         // Whoever asked may have been cancelled.
-        for reply in replies {
+        for reply in rest.replies {
             let _ = reply.send(written.as_ref().map(drop).map_err(Clone::clone));
         }
-        if written.is_err() {
-            return;
+        let undecided = written.as_ref().err().filter(|failure| failure.kind == Kind::Storage);
+        for ((place, at, most), reply) in rest.reads {
+            let _ = reply.send(match undecided {
+                None => store.read(&place, at, most).await,
+                Some(failure) => Err(failure.error()),
+            });
         }
-        for (place, at, most, reply) in reads {
-            let _ = reply.send(store.read(&place, at, most).await);
+        let over = received == Some(0) || rest.closing.is_some();
+        let failure = match written {
+            Err(failure) if failure.kind == Kind::Unavailable && !over => continue,
+            Err(failure) => Some(failure),
+            Ok(_) if over => None,
+            Ok(_) => {
+                changes.clear();
+                continue;
+            }
+        };
+        // The file is given back also when it failed, so that it can be opened again.
+        let mut closing = store.close().await;
+        if let Some(failure) = &failure {
+            closing = Err(failure.error());
         }
-        if let Some(reply) = closing {
-            let _ = reply.send(store.close().await);
-            return;
+        match (rest.closing, closing) {
+            (Some(reply), closing) => drop(reply.send(closing)),
+            (None, Err(error)) => tracing::warn!(target: "tidelock::embedded", %error, "file"),
+            (None, Ok(())) => {}
         }
-    }
-    if let Err(error) = store.close().await {
-        tracing::warn!(target: "tidelock::embedded", %error, "file");
+        return refuse(jobs, &failure.unwrap_or_else(closed)).await;
     }
 }
 
-/// Lets the log know what is on disk. After a failure the file alone says what became of it: it must be opened again.
-fn settle(shell: &Arc<Shell>, changes: &[Change], written: &Result<Vec<Left>, String>) {
+/// Nothing is written or read any more.
+async fn refuse(mut jobs: UnboundedReceiver<Job>, why: &Failure) {
+    while let Some(job) = jobs.recv().await {
+        match job {
+            Job::Store(_, reply) => drop(reply.send(Err(why.clone()))),
+            Job::Read(_, reply) => drop(reply.send(Err(why.error()))),
+            Job::Close(reply) => drop(reply.send(Ok(()))),
+        }
+    }
+}
+
+/// Lets the log know what is on disk. A failure after which the file alone knows is the end.
+fn settle(shell: &Arc<Shell>, changes: &[Change], written: &Result<Vec<Left>, Failure>) {
     let settled = shell.apply(|state, now| match written {
         Ok(left) => {
             for change in changes {
@@ -139,12 +195,24 @@ fn settle(shell: &Arc<Shell>, changes: &[Change], written: &Result<Vec<Left>, St
                 }
             }
             left.iter().for_each(|left| state.restart(&left.place, left.start, left.oldest_ms));
+            if state.stalled.take().is_some() {
+                tracing::info!(target: "tidelock::embedded", "the file can be written again");
+                state.changed = true;
+            }
         }
-        Err(why) => {
+        Err(failure) if failure.kind == Kind::Storage => {
+            let why = &failure.text;
             tracing::error!(target: "tidelock::embedded", why, "the log cannot go on until it is opened again");
-            state.broken = Some(why.clone());
+            state.broken.get_or_insert_with(|| failure.clone());
             state.changed = true;
         }
+        Err(failure) if state.stalled.as_ref() != Some(failure) => {
+            let why = &failure.text;
+            tracing::error!(target: "tidelock::embedded", why, "the file cannot be written, it is tried again");
+            state.stalled = Some(failure.clone());
+            state.changed = true;
+        }
+        Err(_) => {}
     });
     drop(settled);
 }

@@ -1,4 +1,6 @@
 //! Apache Kafka through rdkafka; nothing outside of this room names it.
+//!
+//! Where it differs from the embedded log is listed there: [`embedded`](super::embedded).
 
 use std::sync::Arc;
 

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tidelock::{
     database::{Enqueue as _, Source as _},
     error::Kind,
+    event::Event,
     message::{Key, MessageId},
-    outbox::Outgoing,
+    outbox::{Outbox, Outgoing},
 };
 
 use super::{UnderTest, message, next};
@@ -47,15 +49,57 @@ pub(super) async fn a_message_comes_back_with_everything_it_is<U: UnderTest>() {
     assert!((now - full.time_us).abs() < 3_600_000_000, "{} is not about {now}", full.time_us);
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+struct Made {
+    key: String,
+    n: i32,
+}
+
+impl Event for Made {
+    const TYPE: &'static str = "Made";
+    const TOPIC: &'static str = "made";
+
+    fn key(&self) -> Key {
+        self.key.as_str().into()
+    }
+}
+
+fn made(n: i32) -> Made {
+    Made { key: format!("k{n}"), n }
+}
+
+pub(super) async fn an_event_comes_with_its_type_and_its_key<U: UnderTest>() {
+    let under = U::new().await;
+    let mut transaction = under.of_the_service().await;
+    let id = Outbox::of(under.own()).enqueue(&mut transaction, &made(7)).await.unwrap();
+    transaction.commit().await.unwrap();
+    let row = next::<U>(&mut under.start().await, 10).await.unwrap().rows.remove(0);
+    assert_eq!(row.id, id);
+    assert_eq!((&*row.topic, row.event_type.as_deref()), ("made", Some("Made")));
+    assert_eq!(row.key.as_deref(), Some(&b"k7"[..]));
+    assert_eq!(row.payload.as_deref(), Some(&br#"{"key":"k7","n":7}"#[..]));
+    assert_eq!(row.headers, None);
+}
+
 pub(super) async fn many_keep_their_order_and_their_ids<U: UnderTest>() {
     let under = U::new().await;
-    let ids: Vec<MessageId> = (0..700).map(|_| MessageId::new()).collect();
-    let messages: Vec<Outgoing> = ids.iter().map(|id| message("k", "row").id(*id)).collect();
+    let outbox = Outbox::of(under.own());
+    let mut transaction = under.of_the_service().await;
+    let events: Vec<Made> = (0..500).map(made).collect();
+    let mut ids = outbox.enqueue_all(&mut transaction, &events).await.unwrap();
+    let own = MessageId::new();
+    let messages = [message("k", "own").id(own), message("k", "another")];
+    ids.extend(outbox.enqueue_messages(&mut transaction, &messages).await.unwrap());
+    assert!(outbox.enqueue_messages(&mut transaction, &[]).await.unwrap().is_empty());
+    transaction.commit().await.unwrap();
+    let late: Vec<MessageId> = (0..200).map(|_| MessageId::new()).collect();
+    let messages: Vec<Outgoing> = late.iter().map(|id| message("k", "late").id(*id)).collect();
     let mut transaction = under.own().begin_business().await.unwrap();
-    under.own().insert(&mut transaction, &messages[..300]).await.unwrap();
+    under.own().insert(&mut transaction, &messages[..50]).await.unwrap();
     under.own().insert(&mut transaction, &[]).await.unwrap();
-    under.own().insert(&mut transaction, &messages[300..301]).await.unwrap();
-    under.own().commit_business(transaction, &messages[301..]).await.unwrap();
+    under.own().commit_business(transaction, &messages[50..]).await.unwrap();
+    ids.extend(late);
+    assert_eq!((ids.len(), ids[500]), (702, own));
     let mut reader = under.start().await;
     let mut rows = Vec::new();
     while let Some(batch) = next::<U>(&mut reader, 1_000).await {
@@ -63,6 +107,9 @@ pub(super) async fn many_keep_their_order_and_their_ids<U: UnderTest>() {
     }
     assert!(rows.iter().map(|row| row.id).eq(ids));
     assert!(rows.windows(2).all(|two| two[0].seq < two[1].seq));
+    for (row, event) in rows.iter().zip(&events) {
+        assert_eq!(row.key.as_deref(), Some(event.key.as_bytes()));
+    }
 }
 
 pub(super) async fn what_is_rolled_back_is_never_read<U: UnderTest>() {
@@ -112,7 +159,7 @@ pub(super) async fn a_transaction_that_was_ended_enqueues_nothing<U: UnderTest>(
 pub(super) async fn a_commit_wakes_the_relay<U: UnderTest>() {
     let under = U::new().await;
     let hint = under.own().hint();
-    let mut transaction = tidelock::outbox::Outbox::of(under.own()).begin().await.unwrap();
+    let mut transaction = Outbox::of(under.own()).begin().await.unwrap();
     transaction.enqueue_message(message("k", "row"));
     transaction.commit().await.unwrap();
     tokio::time::timeout(Duration::from_secs(30), hint.notified()).await.unwrap();

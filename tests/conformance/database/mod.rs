@@ -67,6 +67,7 @@ macro_rules! database_clauses {
             }
             enqueue {
                 a_message_comes_back_with_everything_it_is,
+                an_event_comes_with_its_type_and_its_key,
                 many_keep_their_order_and_their_ids,
                 what_is_rolled_back_is_never_read,
                 a_ruined_transaction_does_not_report_success,
@@ -145,6 +146,9 @@ pub(super) trait UnderTest: Sized {
 
     /// The same database, as another process has it.
     async fn another(&self) -> Self::Own;
+
+    /// A transaction of the service's own, without the framework.
+    async fn of_the_service(&self) -> sqlx::Transaction<'static, <Self::Own as Enqueue>::Driver>;
 
     /// Makes the framework's tables.
     async fn migrate(own: &Self::Own) -> Result<()>;

@@ -55,6 +55,10 @@ impl UnderTest for Own {
         connect(&self.url).await
     }
 
+    async fn of_the_service(&self) -> sqlx::Transaction<'static, sqlx::Postgres> {
+        self.postgres.pool().begin().await.unwrap()
+    }
+
     async fn migrate(own: &Postgres) -> Result<()> {
         own.migrate().await
     }

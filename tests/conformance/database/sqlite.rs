@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _, SqliteConnection, SqlitePool};
 use tidelock::{
     database::{QuarantineEntry, sqlite::Sqlite},
     error::Result,
@@ -49,6 +49,11 @@ impl UnderTest for Own {
 
     async fn another(&self) -> Sqlite {
         Sqlite::open(self.folder.join("clause.db")).await.unwrap()
+    }
+
+    async fn of_the_service(&self) -> sqlx::Transaction<'static, sqlx::Sqlite> {
+        let pool = SqlitePool::connect_lazy_with(self.sqlite.options());
+        pool.begin_with("BEGIN IMMEDIATE").await.unwrap()
     }
 
     async fn migrate(own: &Sqlite) -> Result<()> {

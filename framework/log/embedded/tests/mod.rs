@@ -14,6 +14,7 @@ use crate::{
     message::Headers,
 };
 
+mod disk;
 mod groups;
 mod partitions;
 mod repeatable;
