@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
     message::{Header, Headers as _, OwnedHeaders},
@@ -241,4 +241,13 @@ pub(crate) fn set_offset(kafka: &str, group: &str, topic: &str, partition: i32, 
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("a partition");
     consumer.commit(&list, rdkafka::consumer::CommitMode::Sync).expect("a commit");
+}
+
+/// Gives a topic more partitions.
+pub(crate) async fn add_partitions(kafka: &str, topic: &str, count: usize) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", kafka).create().expect("an admin client");
+    let more = [NewPartitions::new(topic, count)];
+    let results = admin.create_partitions(&more, &AdminOptions::new()).await.expect("an answer");
+    results[0].as_ref().unwrap_or_else(|(topic, code)| panic!("{topic}: {code}"));
 }

@@ -7,7 +7,10 @@ use tidelock::{
     log::{Bounds, Cleanup, Log, TopicSpec, kafka::Kafka},
 };
 
-use super::{config, producer, publish, record, sent, text, topic, unique};
+use tidelock_lab::Lab;
+
+use super::{config, kafka, producer, publish, record, sent, text, topic, unique};
+use crate::witness;
 
 /// As brokers answer right after their start.
 #[tokio::test]
@@ -24,6 +27,17 @@ async fn a_partition_that_is_not_known_is_asked_for_again() {
     });
     created.expect("created");
     assert_eq!(bounds.expect("known in the end"), Bounds { start: 0, end: 0 });
+}
+
+/// librdkafka answers from what it heard of a topic before: of one that was just created, for example, by a broker that
+/// knew of its first partition only.
+#[tokio::test]
+async fn a_partition_that_was_not_there_before_is_found() {
+    let kafka = kafka();
+    let topic = topic(&kafka, 1, Cleanup::Any).await;
+    assert_eq!(kafka.bounds(&topic, 0).await.expect("bounds"), Bounds { start: 0, end: 0 });
+    witness::add_partitions(&Lab::shared().kafka_url(), &topic, 2).await;
+    assert_eq!(kafka.bounds(&topic, 1).await.expect("it is there now"), Bounds { start: 0, end: 0 });
 }
 
 #[tokio::test]

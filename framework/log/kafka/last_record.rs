@@ -72,11 +72,17 @@ impl Kafka {
                 Err(error) => error,
             };
             // A leader that has just been elected may not know it yet, a broker that has just started knows nothing.
-            let kind = if fault::is_unknown(&error) { Kind::Unavailable } else { fault::kind(&error) };
+            let unknown = fault::is_unknown(&error);
+            let kind = if unknown { Kind::Unavailable } else { fault::kind(&error) };
             if kind != Kind::Unavailable || Instant::now() + AGAIN >= until {
                 return Err(Error::caused(kind, format!("offsets of {topic}[{partition}]"), error));
             }
             thread::sleep(AGAIN);
+            if unknown {
+                // Else the next try is answered by what librdkafka once heard of the topic, for up to five minutes. Whether
+                // it was heard now, the next try tells.
+                let _ = self.metadata(Some(topic));
+            }
         }
     }
 
