@@ -40,8 +40,8 @@ pub enum Kind {
     Stopped,
 }
 
-/// An error of the framework. Its text names the thing and the value, never a payload or a password.
-#[derive(Debug)]
+/// An error of the framework. Its text names the thing and the value, never a payload or a password. `Debug` shows the
+/// same text behind the kind: it is what a `main` that returns an error prints.
 pub struct Error {
     kind: Kind,
     what: String,
@@ -69,6 +69,12 @@ impl Error {
     /// The class of failure.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:?}: {self}", self.kind)
     }
 }
 

@@ -11,7 +11,8 @@ pub enum State {
     Starting,
     /// At work.
     Ready,
-    /// Trying again after a failure; the text says which.
+    /// Trying again after a failure; the text says which. A partition whose record failed three times is, until a handler
+    /// gets through.
     Recovering(String),
     /// Given up until an operator acts; the text says why.
     Failed(String),

@@ -79,7 +79,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Waits until every component is at work. A component that cannot start shows in [`health`](Self::health).
+    /// Waits until every component is at work: for ever where one [`Failed`](State::Failed). Which and why, [`health`](
+    /// Self::health) says; wait with a time-out, and print it.
     pub async fn ready(&self) {
         self.health.ready().await;
     }

@@ -7,7 +7,7 @@ pub use crate::{
     error::BoxError,
     event::Event,
     handler::{Context, Handler, Outcome},
-    log::kafka::Kafka,
+    log::{embedded::Embedded, kafka::Kafka},
     message::{Key, Message, MessageId},
     pipeline::Pipeline,
     processor::Processor,

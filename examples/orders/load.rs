@@ -1,9 +1,12 @@
 //! Places orders by itself, waits until all are settled, verifies.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Write,
+    time::{Duration, Instant},
+};
 
 use futures_util::stream::{self, StreamExt};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use tidelock::{health::State, prelude::*};
 
 use crate::{
@@ -29,7 +32,10 @@ pub(crate) async fn run<D: Shop>(
     pipeline: &Pipeline,
     topics: &Topics,
 ) -> Result<bool, BoxError> {
-    place_all(options, count, database).await?;
+    tokio::select! {
+        placed = place_all(options, count, database) => placed?,
+        why = gave_up(pipeline) => return Err(why),
+    }
     let settled = wait_until_settled(options.patience(), database, pipeline).await;
     if let Err(reason) = &settled {
         eprintln!("orders: {reason}");
@@ -53,13 +59,36 @@ async fn place_all<D: Shop>(options: &Options, count: u64, database: &D) -> Resu
         bar.inc(1);
         placed
     }))
-    .buffer_unordered(options.writers.max(1));
+    .buffer_unordered(options.writers());
     while let Some(outcome) = outcomes.next().await {
         outcome?;
     }
     drop(outcomes);
     bar.finish_and_clear();
     println!("placed {} orders in {:.1} s", missing.len(), start.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Returns when a part of the pipeline has given up: more orders would help nobody.
+async fn gave_up(pipeline: &Pipeline) -> BoxError {
+    loop {
+        if let Err(why) = alive(pipeline) {
+            return why;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn alive(pipeline: &Pipeline) -> Result<(), BoxError> {
+    for (component, state) in pipeline.health() {
+        if let State::Failed(why) = state {
+            return Err(format!(
+                "{component} gave up: {why}. A log and a database that were used with others do not fit together: take both \
+                 new (--data names the folder of the embedded ones)"
+            )
+            .into());
+        }
+    }
     Ok(())
 }
 
@@ -114,11 +143,7 @@ async fn wait_until_settled<D: Shop>(
     let mut last = verify::Motion::default();
     let mut moved = Instant::now();
     loop {
-        for (component, state) in pipeline.health() {
-            if let State::Failed(why) = state {
-                return Err(format!("{component} gave up: {why}").into());
-            }
-        }
+        alive(pipeline)?;
         match verify::Motion::look(database).await {
             Ok(now) => {
                 let bar = bar.get_or_insert_with(|| progress("settled", now.orders()));
@@ -140,16 +165,25 @@ async fn wait_until_settled<D: Shop>(
             Err(error) => tracing::warn!(%error, "cannot look at the orders now"),
         }
         if moved.elapsed() > patience {
-            let health = pipeline.health();
-            return Err(format!("nothing moved for {patience:?}: {last:?}; {health:?}").into());
+            let not_ready: Vec<String> = pipeline
+                .health()
+                .into_iter()
+                .filter(|(_, state)| *state != State::Ready)
+                .map(|(component, state)| format!("{component} is {state:?}"))
+                .collect();
+            let waits = format!("{} of {} orders are settled", last.settled(), last.orders());
+            return Err(format!("nothing moved for {patience:?}: {waits}; {}", not_ready.join(", ")).into());
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
 fn progress(what: &'static str, length: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {per_sec} {elapsed}");
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {rate} {elapsed}");
+    let rate = |state: &ProgressState, out: &mut dyn Write| {
+        let _ = write!(out, "{:.0}/s", state.per_sec());
+    };
     ProgressBar::new(length)
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("rate", rate))
         .with_message(what)
 }

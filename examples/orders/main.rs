@@ -16,7 +16,7 @@ mod shop;
 mod verify;
 mod verify_topics;
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{io::IsTerminal as _, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
 use tidelock::{
@@ -40,7 +40,8 @@ async fn main() -> ExitCode {
     // A load has a progress bar to show.
     let usual = if options.load.is_some() { "warn" } else { "info" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
     match run(options).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -54,11 +55,20 @@ async fn main() -> ExitCode {
 /// Answers whether everything was as it should be.
 async fn run(options: Options) -> Result<bool, BoxError> {
     let settings = options.settings()?;
-    std::fs::create_dir_all(&options.data).map_err(|error| format!("{}: {error}", options.data.display()))?;
+    let data = options.data();
+    println!("on {}", options.form()?);
+    let (log_file, tables) = (data.join("log.db"), data.join("orders.db"));
+    if options.verify_only {
+        let wanted = [(options.kafka.is_none(), &log_file), (options.database.is_none(), &tables)];
+        if let Some((_, file)) = wanted.iter().find(|(own, file)| *own && !file.exists()) {
+            return Err(format!("nothing to verify: there is no {}", file.display()).into());
+        }
+    }
+    std::fs::create_dir_all(&data).map_err(|error| format!("folder {}: {error}", data.display()))?;
     let (log, topics): (Arc<dyn Log>, Topics) = match &options.kafka {
         Some(brokers) => (Arc::new(Kafka::new(settings.kafka.clone())?), Topics::Kafka(brokers.clone())),
         None => {
-            let log = Embedded::open(options.data.join("log.db")).await?;
+            let log = Embedded::open(log_file).await?;
             (Arc::new(log.clone()), Topics::Embedded(log))
         }
     };
@@ -68,7 +78,7 @@ async fn run(options: Options) -> Result<bool, BoxError> {
             run_on(options, settings, log, topics, database).await
         }
         None => {
-            let database = Sqlite::open(options.data.join("orders.db")).await?;
+            let database = Sqlite::open(tables).await?;
             run_on(options, settings, log, topics, database).await
         }
     }

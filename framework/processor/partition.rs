@@ -22,6 +22,9 @@ use crate::{
     telemetry,
 };
 
+/// How often a record fails until health says so: what passes by itself, as a deadlock does, does not show.
+const TROUBLED_AFTER: u32 = 3;
+
 /// Records of one flow, in order.
 pub(crate) type Chunk = (u64, Vec<Received>);
 
@@ -44,6 +47,8 @@ pub(crate) struct Partition<D: Database> {
     pub(crate) alone_below: i64,
     /// The offset of the record that failed last, and how often it did.
     pub(crate) failures: (i64, u32),
+    /// Whether health says that a record fails again and again.
+    pub(crate) troubled: bool,
 }
 
 /// A batch that the committer has.
@@ -219,7 +224,12 @@ impl<D: Database> Partition<D> {
         loop {
             let attempt = self.attempt_at(first);
             let failure = match execute(&self.shared, &self.key, &batch[..count], attempt).await {
-                Ok(executed) => return Ok(executed),
+                Ok(executed) => {
+                    if std::mem::take(&mut self.troubled) {
+                        self.shared.health.set(&self.name(), State::Ready);
+                    }
+                    return Ok(executed);
+                }
                 Err(failure) => failure,
             };
             if !self.shared.consumer.holds(&self.at) {
@@ -236,6 +246,11 @@ impl<D: Database> Partition<D> {
                 processor = self.name(), offset = first, attempt, error = %failure.error,
                 "rolled back, the message is tried again and its partition waits"
             );
+            if attempt >= TROUBLED_AFTER {
+                self.troubled = true;
+                let text = format!("offset {first} failed {attempt} times: {}", failure.error);
+                self.shared.health.set(&self.name(), State::Recovering(text));
+            }
             // What the last batch emitted must not wait for this one.
             self.settle().await?;
             tokio::time::sleep(backoff.wait(attempt)).await;

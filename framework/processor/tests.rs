@@ -312,16 +312,36 @@ async fn transactions_that_fail_for_good_are_tried_again_slowly_and_seen() {
 }
 
 fn record(offset: i64) -> ConsumerEvent {
+    with_payload(offset, "null")
+}
+
+fn with_payload(offset: i64, payload: &'static str) -> ConsumerEvent {
     let record = Received {
         topic: "topic".into(),
         partition: 0,
         offset,
         key: None,
-        payload: Some("null".into()),
+        payload: Some(payload.into()),
         headers: Headers::default(),
         time_ms: 0,
     };
     ConsumerEvent::Records { assignment: at(), flow: 1, records: vec![record] }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_fails_again_and_again_shows_in_health() {
+    let (told, stop, health) = (Told::new(Trouble::None), CancellationToken::new(), Health::default());
+    let running = member(&told, health.clone(), &stop).await;
+    until("ready", || health.is_ready()).await;
+    told.tell(with_payload(7, "not what it should be"));
+    until("seen", || {
+        let report = health.report();
+        let state = report.get("processor group topic[0]");
+        matches!(state, Some(State::Recovering(text)) if text.contains("offset 7 failed 3 times"))
+    })
+    .await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
 }
 
 /// A topic that was created again under the consumer has other records at the same offsets.

@@ -78,3 +78,27 @@ async fn the_relays_sessions_do_not_depend_on_defaults() {
     let mut reader = again.start().await;
     assert_eq!(super::next(&mut reader).await, ["one"]);
 }
+
+#[tokio::test]
+async fn a_server_that_cannot_be_reached_is_named_with_the_reason() {
+    let connect = async |url: &str| {
+        let connect_timeout = Duration::from_secs(1);
+        let config =
+            PostgresConfig { url: url.to_owned().into(), connect_timeout, ..PostgresConfig::default() };
+        Postgres::connect(config).await.err().expect("nobody is there")
+    };
+    let error = connect("postgres://ada:secret@127.0.0.1:1/shop").await;
+    assert_eq!(error.kind(), Kind::Unavailable);
+    let text = error.to_string();
+    assert!(text.contains("127.0.0.1:1") && text.contains("refused") && !text.contains("secret"), "{text}");
+    for (url, expected) in [
+        (
+            "mysql://ada:secret@127.0.0.1/shop",
+            "database url begins with mysql://, expected postgres://user@host:port/database",
+        ),
+        ("shop", "database url has no scheme, expected postgres://user@host:port/database"),
+    ] {
+        let error = connect(url).await;
+        assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Config, expected));
+    }
+}

@@ -5,10 +5,10 @@
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
-    AssertSqlSafe, Connection, PgPool,
+    AssertSqlSafe, Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::timeout};
 
 mod checks;
 mod config;
@@ -34,6 +34,8 @@ use crate::{
     error::{Error, Kind, Result},
 };
 
+/// How long the reason is looked for why no connection came about.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 /// Connections for fence rows, clean-up and quarantine: never waited for by a handler's transaction.
 const CONTROL_CONNECTIONS: u32 = 4;
 
@@ -59,6 +61,19 @@ impl fmt::Debug for Postgres {
     }
 }
 
+/// The text may hold a password: only its scheme is told.
+fn options(url: &str) -> Result<PgConnectOptions> {
+    const EXPECTED: &str = "expected postgres://user@host:port/database";
+    let (scheme, _) = url.split_once("://").unwrap_or_default();
+    if !matches!(scheme, "postgres" | "postgresql") {
+        let found =
+            if scheme.is_empty() { "has no scheme".to_owned() } else { format!("begins with {scheme}://") };
+        return Err(Error::new(Kind::Config, format!("database url {found}, {EXPECTED}")));
+    }
+    PgConnectOptions::from_str(url)
+        .map_err(|_| Error::new(Kind::Config, format!("database url cannot be read, {EXPECTED}")))
+}
+
 impl Postgres {
     /// Connects.
     ///
@@ -69,18 +84,26 @@ impl Postgres {
         problems.check(!config.url.expose().is_empty(), || "database url is not set".to_owned());
         config.report(&mut problems);
         problems.into_result()?;
-        let options = PgConnectOptions::from_str(config.url.expose()).map_err(|_| {
-            Error::new(
-                Kind::Config,
-                "database url cannot be read, expected postgres://user@host:port/database",
-            )
-        })?;
+        let options = options(config.url.expose())?;
+        let at = format!("PostgreSQL at {}:{}", options.get_host(), options.get_port());
         let pool = closing_the_silent(config.answer_timeout)
             .max_connections(config.max_connections)
             .acquire_timeout(config.connect_timeout)
-            .connect_with(options)
-            .await
-            .map_err(fault::failed("connect to the database"))?;
+            .connect_with(options.clone())
+            .await;
+        let pool = match pool {
+            // A pool tries again while a server starts, and in the end knows no reason but that it took too long.
+            Err(sqlx::Error::PoolTimedOut) => {
+                let within = config.connect_timeout;
+                let reason = timeout(LAST_LOOK, PgConnection::connect_with(&options)).await;
+                let late = || Error::new(Kind::Unavailable, format!("{at}: no connection within {within:?}"));
+                return Err(match reason {
+                    Ok(Err(reason)) => Error::caused(Kind::Unavailable, late().to_string(), reason),
+                    _ => late(),
+                });
+            }
+            outcome => outcome.map_err(fault::failed(format!("connect to {at}")))?,
+        };
         Self::over(pool, config)
     }
 
