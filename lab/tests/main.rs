@@ -1,6 +1,9 @@
 //! The lab does what it says, on real servers.
 
+mod network;
 mod postgres;
+mod rules;
 mod servers;
 mod teardown;
 mod through_proxy;
+mod wire;
