@@ -14,6 +14,7 @@
 //!   test binary, and uses servers of the user's choice where the environment names some.
 //! - A [`Server`] is killed, stopped, paused and started again.
 //! - A [`Proxy`](proxy::Proxy) in front of a server loses requests or answers at chosen points.
+//! - A [`Cluster`] is its brokers together: who leads, who is in sync, and how to change that while they run.
 //!
 //! Nothing is left running or lying about: a watchdog ends the servers and removes the data however the process
 //! ends, by return, panic, Ctrl-C or SIGKILL.
@@ -26,6 +27,7 @@
 //! Kafka's jars, Maven. `./check --install` installs them on Debian and Ubuntu.
 
 mod builder;
+mod cluster;
 mod error;
 mod jars;
 mod kafka;
@@ -35,9 +37,11 @@ mod postgres;
 mod process;
 pub mod proxy;
 mod server;
+mod tools;
 mod watchdog;
 
 pub use builder::{Builder, root};
+pub use cluster::{Cluster, Partition};
 pub use error::{Error, Result};
 pub use jars::{KAFKA_VERSION, fetch};
 pub use lab::Lab;

@@ -1,5 +1,6 @@
 //! The lab does what it says, on real servers.
 
+mod cluster;
 mod network;
 mod postgres;
 mod rules;
