@@ -12,7 +12,7 @@
 //!
 //! - A [`Lab`] is its servers and its directory; several run side by side. [`Lab::shared`] is one for all tests of a
 //!   test binary, and uses servers of the user's choice where the environment names some.
-//! - A [`Server`] is killed, stopped, paused and started again.
+//! - A [`Server`] is killed, stopped, paused and started again; its CPU and its disk run short.
 //! - A [`Proxy`](proxy::Proxy) in front of a server loses requests or answers at chosen points.
 //! - A [`Cluster`] is its brokers together: who leads, who is in sync, and how to change that while they run.
 //!
@@ -28,6 +28,8 @@
 
 mod builder;
 mod cluster;
+mod cpu;
+mod disk;
 mod error;
 mod jars;
 mod kafka;
@@ -42,6 +44,7 @@ mod watchdog;
 
 pub use builder::{Builder, root};
 pub use cluster::{Cluster, Partition};
+pub use cpu::{CpuLimit, Memory, memory};
 pub use error::{Error, Result};
 pub use jars::{KAFKA_VERSION, fetch};
 pub use lab::Lab;

@@ -1,6 +1,7 @@
 //! The lab does what it says, on real servers.
 
 mod cluster;
+mod machine;
 mod network;
 mod postgres;
 mod rules;
