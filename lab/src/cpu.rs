@@ -15,7 +15,8 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// Lets a process run for only a part of every 100 ms. Dropping it lets the process run freely.
 ///
 /// It is stopped and continued by signals: what it waits for meanwhile goes on, its connections stay, and its timers
-/// are late. A busy machine makes the share larger than asked, as it is late to stop it. If this process dies, a process that is no server of a lab may stay stopped.
+/// are late. A busy machine is late to stop it and makes the share larger than asked. If this process dies, a process
+/// that is no server of a lab may stay stopped. Not to be combined with [`Server::pause`], which it ends.
 #[derive(Debug)]
 #[must_use = "dropping it ends the limit"]
 pub struct CpuLimit {

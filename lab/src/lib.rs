@@ -15,6 +15,7 @@
 //! - A [`Server`] is killed, stopped, paused and started again; its CPU and its disk run short.
 //! - A [`Proxy`](proxy::Proxy) in front of a server loses requests or answers at chosen points.
 //! - A [`Cluster`] is its brokers together: who leads, who is in sync, and how to change that while they run.
+//! - A [`Standby`] follows PostgreSQL and takes its place; a [`Backup`] takes it back in time.
 //!
 //! Nothing is left running or lying about: a watchdog ends the servers and removes the data however the process
 //! ends, by return, panic, Ctrl-C or SIGKILL.
@@ -39,6 +40,7 @@ mod postgres;
 mod process;
 pub mod proxy;
 mod server;
+mod standby;
 mod tools;
 mod watchdog;
 
@@ -49,3 +51,4 @@ pub use error::{Error, Result};
 pub use jars::{KAFKA_VERSION, fetch};
 pub use lab::Lab;
 pub use server::Server;
+pub use standby::{Backup, Standby};

@@ -79,6 +79,10 @@ impl Server {
         &self.spec.directory
     }
 
+    pub(crate) fn program(&self) -> &Path {
+        &self.spec.program
+    }
+
     pub(crate) fn user(&self) -> Option<(u32, u32)> {
         self.spec.user
     }

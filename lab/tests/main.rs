@@ -6,6 +6,7 @@ mod network;
 mod postgres;
 mod rules;
 mod servers;
+mod standby;
 mod teardown;
 mod through_proxy;
 mod wire;
