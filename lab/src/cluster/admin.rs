@@ -101,8 +101,9 @@ impl Cluster<'_> {
         first_result(&what, answer)
     }
 
-    /// How many bytes a second each client id may produce to each broker, or as many as it likes. The broker delays
-    /// the answers, and does not read on from a client that has more than its share.
+    /// How many bytes a second each client id may produce to each broker, or as many as it likes. A broker answers a
+    /// client that has had more than its share, tells it to wait, and reads nothing more from that connection until the
+    /// average of the last ten seconds is right.
     pub fn limit_produce(&self, rate: Option<f64>) -> Result<()> {
         // No name: whoever has no quota of its own.
         let body = Body::default().one().one().text("client-id").bytes(&[0xff; 2]).one();
