@@ -108,8 +108,21 @@ fn writes_are_refused_and_slowed_while_replicas_follow() -> Outcome {
     cluster.allow_writes("in")?;
     wait_for(&mut wire, 0)?;
 
+    let url = format!("bootstrap.servers={}", lab.kafka_url());
+    let produce = || -> Result<Duration, Box<dyn Error>> {
+        let start = Instant::now();
+        let size = ["--topic", "in", "--num-records", "20", "--record-size", "1000", "--throughput", "-1"];
+        let settings =
+            ["--producer-props", &url, "batch.size=1000", "max.in.flight.requests.per.connection=1"];
+        let tool = "org.apache.kafka.tools.ProducerPerformance";
+        lab.java_tool(tool, size.into_iter().chain(settings))?;
+        Ok(start.elapsed())
+    };
+    let free = produce()?;
     cluster.limit_produce(Some(1_000.0))?;
+    let slow = produce()?;
     cluster.limit_produce(None)?;
+    assert!(slow > free + Duration::from_secs(3), "{free:?} and {slow:?}");
     cluster.set_topic("in", "max.message.bytes", Some("2000"))?;
     cluster.set_topic("in", "max.message.bytes", None)?;
     assert!(cluster.set_topic("in", "no.such.setting", Some("1")).is_err());
