@@ -23,6 +23,8 @@ pub struct Builder {
     kafka: bool,
     postgres: bool,
     proxied: bool,
+    authorizer: bool,
+    movable_clock: bool,
     name: Option<String>,
     data_dir: Option<PathBuf>,
     kafka_settings: Vec<(String, String)>,
@@ -36,6 +38,8 @@ impl Default for Builder {
             kafka: true,
             postgres: true,
             proxied: false,
+            authorizer: false,
+            movable_clock: false,
             name: None,
             data_dir: None,
             kafka_settings: Vec::new(),
@@ -73,6 +77,19 @@ impl Builder {
     /// the lab.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Whether the brokers ask an authorizer, which allows everything until
+    /// [`Cluster::deny_writes`](crate::Cluster::deny_writes). Defaults to false.
+    pub fn authorizer(mut self, wanted: bool) -> Self {
+        self.authorizer = wanted;
+        self
+    }
+
+    /// Whether PostgreSQL, standbys included, has a [clock of its own](Server::clock). Defaults to false.
+    pub fn movable_clock(mut self, wanted: bool) -> Self {
+        self.movable_clock = wanted;
         self
     }
 
@@ -132,8 +149,9 @@ impl Builder {
         // From here on an error drops the lab, which ends what runs already.
         if let Some((binaries, user)) = postgres {
             let settings = &self.postgres_settings;
-            let spec =
+            let mut spec =
                 postgres::server(&binaries, lab.directory.join("postgres"), user, port::free()?, settings)?;
+            spec.clock = self.movable_clock.then(|| lab.new_clock(&spec.name)).transpose()?;
             if self.proxied {
                 lab.postgres_proxy = Some(Proxy::start_framed(spec.address, Framing::Postgres)?);
             }
@@ -162,7 +180,9 @@ impl Builder {
             ports.push(Ports { client: port::free()?, controller: port::free()?, proxied });
         }
         let id = kafka::new_cluster_id();
-        let cluster = Cluster { java, jars, id: &id, ports: &ports, settings: &self.kafka_settings };
+        let mut settings = if self.authorizer { kafka::authorizer() } else { Vec::new() };
+        settings.extend_from_slice(&self.kafka_settings);
+        let cluster = Cluster { java, jars, id: &id, ports: &ports, settings: &settings };
         let directory = |index| lab.directory.join(format!("kafka-{}", index + 1));
         // Formatting takes a JVM per broker: side by side.
         let specs: Vec<_> = thread::scope(|scope| {
