@@ -4,7 +4,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -40,9 +40,23 @@ pub struct WatchOptions {
 /// A watch that runs, on threads of its own.
 #[derive(Debug)]
 pub struct Watch {
-    stop: Arc<AtomicBool>,
+    signals: Arc<Signals>,
     reader: JoinHandle<Result<Summary>>,
     groups: Option<JoinHandle<Result<(Vec<String>, Vec<String>)>>>,
+}
+
+/// What the watch's threads and its owner tell each other.
+#[derive(Debug, Default)]
+struct Signals {
+    stop: AtomicBool,
+    heard: AtomicU64,
+    asked: AtomicU64,
+}
+
+impl Signals {
+    fn is_told_to_stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
 }
 
 impl Watch {
@@ -53,14 +67,24 @@ impl Watch {
     /// When the progress file cannot be written. That a broker cannot be reached shows at the end.
     pub fn start(options: WatchOptions) -> Result<Self> {
         let diary = options.progress.as_deref().map(Diary::create).transpose()?;
-        let stop = Arc::new(AtomicBool::new(false));
+        let signals = Arc::new(Signals::default());
         let groups = (!options.groups.is_empty()).then(|| {
-            let (options, stop) = (options.clone(), Arc::clone(&stop));
-            thread::spawn(move || watch_groups(&options, &stop))
+            let (options, signals) = (options.clone(), Arc::clone(&signals));
+            thread::spawn(move || watch_groups(&options, &signals))
         });
-        let told = Arc::clone(&stop);
-        let reader = thread::spawn(move || read(&options, diary, &told));
-        Ok(Self { stop, reader, groups })
+        let shared = Arc::clone(&signals);
+        let reader = thread::spawn(move || read(&options, diary, &shared));
+        Ok(Self { signals, reader, groups })
+    }
+
+    /// How many records were seen so far.
+    pub fn heard(&self) -> u64 {
+        self.signals.heard.load(Ordering::Relaxed)
+    }
+
+    /// How often the groups were asked for their offsets so far.
+    pub fn asked(&self) -> u64 {
+        self.signals.asked.load(Ordering::Relaxed)
     }
 
     /// Whether it has ended by itself, with an error that [`finish`](Self::finish) tells.
@@ -74,7 +98,7 @@ impl Watch {
     ///
     /// When a topic could not be read, or the progress not be written.
     pub fn finish(self) -> Result<Summary> {
-        self.stop.store(true, Ordering::Relaxed);
+        self.signals.stop.store(true, Ordering::Relaxed);
         let died = |_| Error::Settings("a thread of the watch panicked".into());
         let mut summary = self.reader.join().map_err(died)??;
         if let Some(groups) = self.groups {
@@ -86,31 +110,34 @@ impl Watch {
     }
 }
 
-fn watch_groups(options: &WatchOptions, stop: &AtomicBool) -> Result<(Vec<String>, Vec<String>)> {
+fn watch_groups(options: &WatchOptions, signals: &Signals) -> Result<(Vec<String>, Vec<String>)> {
     let mut groups = Groups::open(&options.kafka, &options.groups, &options.topics)?;
     let mut backwards = Vec::new();
     loop {
-        let last_turn = stop.load(Ordering::Relaxed);
+        let last_turn = signals.is_told_to_stop();
         let began = Instant::now();
         let now = now();
         backwards.extend(groups.turn().into_iter().map(|text| format!("{text} (at {now})")));
+        signals.asked.fetch_add(1, Ordering::Relaxed);
         if last_turn {
             return Ok((backwards, groups.last()));
         }
-        while began.elapsed() < GROUPS && !stop.load(Ordering::Relaxed) {
+        while began.elapsed() < GROUPS && !signals.is_told_to_stop() {
             thread::sleep(Duration::from_millis(20));
         }
     }
 }
 
-fn read(options: &WatchOptions, diary: Option<Diary>, stop: &AtomicBool) -> Result<Summary> {
+fn read(options: &WatchOptions, diary: Option<Diary>, signals: &Signals) -> Result<Summary> {
     let mut reader = Reader::open(&options.kafka, &options.topics, Isolation::Committed)?;
     let mut notebook = Notebook::new(options, &reader, diary);
     let mut turned = 0;
-    while !stop.load(Ordering::Relaxed) {
+    while !signals.is_told_to_stop() {
         let turn = reader.turn(Duration::from_millis(20), &mut |record| notebook.note(record));
-        if turn == Turn::Idle && reader.is_lost() {
-            notebook.summary.backwards.extend(reader.put_right()?);
+        match turn {
+            Turn::Heard => _ = signals.heard.fetch_add(1, Ordering::Relaxed),
+            Turn::Idle if reader.is_lost() => notebook.summary.backwards.extend(reader.put_right()?),
+            Turn::Idle => {}
         }
         let now = now();
         if now >= turned + STEP {

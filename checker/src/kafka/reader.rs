@@ -100,22 +100,21 @@ impl<'a> Reader<'a> {
         self.last_error.take_if(lost).is_some()
     }
 
-    /// Goes on where a partition begins or ends now, and tells of the partitions for which that is another place.
+    /// Goes on where it was, or where a partition begins or ends now; tells of those for which that is another place.
     pub(crate) fn put_right(&mut self) -> Result<Vec<String>> {
         let mut told = Vec::new();
-        for (index, position) in self.positions()?.into_iter().enumerate() {
-            let Bounds { topic, partition, .. } = self.bounds[index];
-            let name = &self.topics[topic];
-            let (low, end) = self.kafka.bounds(&self.outsider, name, partition)?;
+        for (Bounds { topic, partition, .. }, position) in self.bounds.iter().zip(self.positions()?) {
+            let name = &self.topics[*topic];
+            let (low, end) = self.kafka.bounds(&self.outsider, name, *partition)?;
             let to = position.clamp(low, end);
-            if to == position {
-                continue;
+            if to != position {
+                told.push(format!(
+                    "{name}[{partition}] has offsets {low} to {end}, the reader was at {position}"
+                ));
             }
-            told.push(format!(
-                "{name}[{partition}] has offsets {low} to {end}, the reader was at {position}"
-            ));
             let what = || format!("to go to {name}[{partition}]@{to}");
-            self.kafka.insist(what, || self.client.seek(name, partition, Offset::Offset(to), super::ASK))?;
+            let go = || self.client.seek(name, *partition, Offset::Offset(to), super::ASK);
+            self.kafka.insist(what, go)?;
         }
         Ok(told)
     }
