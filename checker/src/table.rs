@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use comfy_table::{Table, presets::NOTHING};
+use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 
 use crate::{
     findings::{Class, SHOWN},
@@ -12,14 +12,14 @@ use crate::{
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "run {}", self.run)?;
-        writeln!(f, "{}\n", self.read())?;
+        writeln!(f, "{}", self.read())?;
         if !self.faults.is_empty() {
-            writeln!(f, "{}\n", self.fault_table())?;
+            writeln!(f, "{}", self.fault_table())?;
         }
         if !self.recoveries.is_empty() {
-            writeln!(f, "{}\n", self.histogram())?;
+            writeln!(f, "{}", self.histogram())?;
         }
-        writeln!(f, "{}\n", self.verdict_table())?;
+        writeln!(f, "{}", self.verdict_table())?;
         for verdict in self.verdicts.iter().filter(|verdict| verdict.count > 0) {
             writeln!(f, "{}: {}", verdict.class.as_str(), verdict.count)?;
             for finding in &verdict.first {
@@ -36,7 +36,7 @@ impl fmt::Display for Report {
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(header);
+    table.load_preset(UTF8_FULL_CONDENSED).set_header(header);
     table
 }
 

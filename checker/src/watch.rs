@@ -42,7 +42,14 @@ pub struct WatchOptions {
 pub struct Watch {
     signals: Arc<Signals>,
     reader: JoinHandle<Result<Summary>>,
-    groups: Option<JoinHandle<Result<(Vec<String>, Vec<String>)>>>,
+    groups: Option<JoinHandle<Result<Heard>>>,
+}
+
+/// What was heard of the groups.
+#[derive(Debug, Default)]
+struct Heard {
+    backwards: Vec<String>,
+    last: Vec<String>,
 }
 
 /// What the watch's threads and its owner tell each other.
@@ -102,7 +109,7 @@ impl Watch {
         let died = |_| Error::Settings("a thread of the watch panicked".into());
         let mut summary = self.reader.join().map_err(died)??;
         if let Some(groups) = self.groups {
-            let (backwards, last) = groups.join().map_err(died)??;
+            let Heard { backwards, last } = groups.join().map_err(died)??;
             summary.backwards.extend(backwards);
             summary.groups = last;
         }
@@ -110,7 +117,7 @@ impl Watch {
     }
 }
 
-fn watch_groups(options: &WatchOptions, signals: &Signals) -> Result<(Vec<String>, Vec<String>)> {
+fn watch_groups(options: &WatchOptions, signals: &Signals) -> Result<Heard> {
     let mut groups = Groups::open(&options.kafka, &options.groups, &options.topics)?;
     let mut backwards = Vec::new();
     loop {
@@ -120,7 +127,7 @@ fn watch_groups(options: &WatchOptions, signals: &Signals) -> Result<(Vec<String
         backwards.extend(groups.turn().into_iter().map(|text| format!("{text} (at {now})")));
         signals.asked.fetch_add(1, Ordering::Relaxed);
         if last_turn {
-            return Ok((backwards, groups.last()));
+            return Ok(Heard { backwards, last: groups.last() });
         }
         while began.elapsed() < GROUPS && !signals.is_told_to_stop() {
             thread::sleep(Duration::from_millis(20));

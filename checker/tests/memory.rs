@@ -21,7 +21,7 @@ struct Stream;
 fn message(number: u64) -> (Identity<'static>, [u8; 8]) {
     let (producer, seq) = ((number % PRODUCERS) as u32, number / PRODUCERS + 1);
     let key = number % KEYS;
-    let txn = (seq + 1) / 2;
+    let txn = seq.div_ceil(2);
     let identity =
         Identity { run: "r", producer, seq, key_seq: number / KEYS + 1, txn, of: 2, copy: 0, at: 1 };
     (identity, key.to_le_bytes())
