@@ -62,7 +62,6 @@ pub(crate) struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one")]
 pub(crate) enum Task {
     /// Read topics while the system runs, until told to stop, and note what was seen and when
     Watch(WatchArgs),

@@ -171,6 +171,10 @@ impl Findings {
         &mut self.0[class as usize].first
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.iter().all(|verdict| verdict.count == 0)
+    }
+
     pub(crate) fn into_verdicts(self) -> Vec<Verdict> {
         self.0
     }

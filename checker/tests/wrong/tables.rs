@@ -1,6 +1,6 @@
 //! Effects and outputs that are not those of the messages.
 
-use tidelock_checker::{Class, Effect, Id};
+use tidelock_checker::{Bounds, Class, Effect, Evidence, Id, Progress, Record, Result, Row, View};
 
 use super::caught;
 use crate::scene::{IN, OUT, Scene, Told};
@@ -135,6 +135,57 @@ fn a_message_went_without_any_trace() {
         let classes = [Class::Lost, Class::Effect, Class::Output];
         classes.map(|class| (class, vec![gone])).into()
     });
+}
+
+#[test]
+fn more_is_wrong_than_can_be_looked_into() {
+    let mut scene = crate::right::right(1);
+    let pattern = scene.records[scene.middle(|told| told.says().key_seq == 0)].clone();
+    (scene.ledger, scene.effects, scene.records) = Default::default();
+    // In each of 70 blocks the only effect is wrong.
+    for number in 0..70 {
+        let mut told = pattern.clone();
+        let (seq, txn) = (number * 4096 + 5, number);
+        told.say(|said| (said.producer, said.seq, said.txn, said.of) = (1, seq, txn, 1));
+        scene.records.push(told);
+        scene.ledger.push(Row { producer: 1, seq, key_seq: 0, txn, of: 1, copies: 0 });
+        scene.effects.push(Effect { producer: 1, seq, crc: 0 });
+    }
+    scene.case.history = None;
+    let report = scene.judge_afresh();
+    assert_eq!((report.wrong(), report.verdict(Class::Effect).count), (vec![Class::Effect], 64), "{report}");
+    assert!(report.notes[0].starts_with("6 more blocks of 4096"), "{report}");
+}
+
+/// The second time, the effects are other ones.
+struct Fickle(Scene, u32);
+
+impl Evidence for Fickle {
+    fn ledger(&mut self, each: &mut dyn FnMut(Row)) -> Result<()> {
+        self.0.ledger(each)
+    }
+
+    fn effects(&mut self, each: &mut dyn FnMut(Effect)) -> Result<()> {
+        self.1 += 1;
+        self.0.effects[9].crc ^= u32::from(self.1 < 3);
+        self.0.effects(each)
+    }
+
+    fn records(&mut self, view: View, each: &mut dyn FnMut(&Record<'_>)) -> Result<Vec<Bounds>> {
+        self.0.records(view, each)
+    }
+
+    fn progress(&mut self, each: &mut dyn FnMut(&Progress)) -> Result<()> {
+        self.0.progress(each)
+    }
+}
+
+#[test]
+fn what_changes_while_it_is_read_is_not_clean() {
+    let scene = crate::right::right(1);
+    let case = scene.case.clone();
+    let report = tidelock_checker::examine(&case, &mut Fickle(scene, 0)).unwrap();
+    assert_eq!(report.wrong(), [Class::Differing], "{report}");
 }
 
 #[test]
