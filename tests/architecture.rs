@@ -143,9 +143,30 @@ fn sql_is_written_only_in_its_rooms() {
 }
 
 #[test]
+fn the_checker_shares_no_code() {
+    let manifest =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("checker/Cargo.toml")).unwrap();
+    for line in manifest.lines().filter(|line| !line.starts_with('#')) {
+        let own = line == r#"name = "tidelock-checker""#;
+        assert!(
+            own || !line.contains("tidelock") && !line.contains("path = \"..\""),
+            "checker/Cargo.toml: {line}"
+        );
+    }
+    for (path, text) in sources("checker") {
+        let foreign = text.replace("tidelock_checker", "");
+        for word in
+            ["tidelock::", "tidelock_lab", "framework/", "lab/src", "include!", "include_str!", "#[path"]
+        {
+            assert!(!foreign.contains(word), "{} says {word}", path.display());
+        }
+    }
+}
+
+#[test]
 fn files_stay_small() {
     let mut lengths = BTreeMap::new();
-    for folder in ["framework", "examples", "tests", "benches", "lab"] {
+    for folder in ["framework", "examples", "tests", "benches", "lab", "checker"] {
         for (path, text) in sources(folder) {
             lengths.insert(path, text.lines().count());
         }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod architecture;
+mod checker;
 mod conformance;
 mod crash;
 mod database_postgres;

@@ -8,7 +8,7 @@ use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
     client::DefaultClientContext,
-    consumer::{BaseConsumer, Consumer as _},
+    consumer::{BaseConsumer, CommitMode, Consumer as _},
     message::{Header, Headers as _, OwnedHeaders},
     producer::DefaultProducerContext,
     producer::{BaseRecord, Producer as _, ThreadedProducer},
@@ -199,6 +199,22 @@ pub(crate) fn offsets(kafka: &str, group: &str, topic: &str) -> Vec<Option<i64>>
         if let Offset::Offset(at) = offset { Some(at) } else { None }
     };
     committed.elements().iter().map(|element| offset(element.offset())).collect()
+}
+
+/// Commits an offset of a group that has no members.
+pub(crate) fn commit_offset(kafka: &str, group: &str, topic: &str, partition: i32, offset: i64) {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", kafka)
+        .set("group.id", group)
+        .create()
+        .expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("a partition");
+    let deadline = Instant::now() + WAIT;
+    while let Err(error) = consumer.commit(&list, CommitMode::Sync) {
+        assert!(Instant::now() < deadline, "{group}: {error}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Changes one setting of a topic.
