@@ -24,6 +24,8 @@ use crate::{history::History, role::Role};
 /// How long a subject may take to end when asked.
 const STOP_WITHIN: Duration = Duration::from_secs(45);
 const LOOK: Duration = Duration::from_millis(20);
+/// What the names of the subjects' sessions begin with, in `pg_stat_activity`.
+pub(crate) const SUBJECT: &str = "subject-";
 /// Producer numbers for each life of a writer.
 const NUMBERS: u32 = 64;
 
@@ -59,8 +61,6 @@ enum Wanted {
     Running,
     /// What was asked for, by a fault.
     Dying,
-    /// Its work is done; a failure is a finding.
-    Done,
     /// Nothing.
     Whatever,
 }
@@ -97,11 +97,6 @@ impl Crew {
     /// A subject that is to run until it is told otherwise; it is started again whenever it ends by itself.
     pub(crate) fn hire(&self, name: &str, role: Role) -> Result<()> {
         self.add(name, role, Wanted::Running)
-    }
-
-    /// A subject that ends by itself when its work is done.
-    pub(crate) fn hire_for_a_task(&self, name: &str, role: Role) -> Result<()> {
-        self.add(name, role, Wanted::Done)
     }
 
     /// A subject that may end as it likes.
@@ -277,6 +272,9 @@ impl Shared {
         let mut command = Command::new(&self.program);
         command.args(member.role.args(&self.directory, &self.run, producer));
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
+        if let Some((name, url)) = self.settings.iter().find(|(name, _)| name.ends_with("DATABASE_URL")) {
+            command.env(name, format!("{url}?application_name={SUBJECT}{}", member.name));
+        }
         command.envs(env.iter().copied());
         // Ctrl-C in the terminal is for the campaign alone.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
@@ -299,7 +297,6 @@ impl Shared {
                         self.find(&member.name, &format!("does not start: {failure}"));
                     }
                 }
-                Wanted::Done if !status.success() => self.find(&member.name, &format!("failed: {status}")),
                 _ => {}
             }
         }

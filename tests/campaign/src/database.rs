@@ -6,10 +6,7 @@ use sqlx::{
     AssertSqlSafe, Connection as _, PgConnection, PgPool, Row,
     postgres::{PgPoolOptions, PgRow},
 };
-use tidelock::database::{
-    Database as _,
-    postgres::{Postgres, PostgresConfig},
-};
+use tidelock::database::postgres::{Postgres, PostgresConfig};
 use tidelock_campaign::{Result, tables};
 use tokio::runtime::Runtime;
 

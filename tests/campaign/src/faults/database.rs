@@ -15,9 +15,9 @@ use crate::{
     world::World,
 };
 
-/// Sessions of the subjects: all but the campaign's own, which come by the direct way, and the checker's.
+/// Ends every session of a subject.
 const SUBJECTS: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-     WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND application_name <> 'checker'";
+     WHERE starts_with(application_name, 'subject-')";
 const WAIT: Duration = Duration::from_secs(10);
 
 pub(super) fn faults() -> Vec<Fault> {

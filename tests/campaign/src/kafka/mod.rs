@@ -12,7 +12,7 @@ use rdkafka::{
 };
 use tidelock_campaign::{Result, tables};
 
-pub(crate) use pulse::{Beat, Pulse};
+pub(crate) use pulse::Pulse;
 
 /// Partitions of each topic.
 pub(crate) const PARTITIONS: i32 = 6;
