@@ -48,7 +48,10 @@ pub(crate) fn line(world: &World, elapsed: Duration, of: usize, done: &Injected)
     )
 }
 
-/// The verdict, class by class.
+/// The verdicts that the table shows beside each class; the checker's own report has all.
+const SHOWN: [&str; 5] = ["lost", "duplicate", "reordered", "phantom", "torn"];
+
+/// The verdict, class by class. What is wrong is counted over the whole run: a message does not say whose fault it was.
 pub(crate) fn verdict(injected: &[Injected], report: &Report, messages: u64, elapsed: Duration) -> String {
     let recoveries = report.recoveries();
     let mut classes: BTreeMap<Class, Vec<Option<u64>>> = BTreeMap::new();
@@ -56,28 +59,49 @@ pub(crate) fn verdict(injected: &[Injected], report: &Report, messages: u64, ela
         let recovery = recoveries.get(&done.step.number).copied().flatten();
         classes.entry(done.step.class).or_default().push(recovery);
     }
-    let mut by_class = table(["class", "injected", "not got over", "recovery p50 ms", "p99 ms", "max ms"]);
+    let count = |name: &str| {
+        report.verdicts.iter().find(|verdict| verdict.class == name).map_or(0, |each| each.count)
+    };
+    let total = SHOWN.map(count);
+    let of_class = total.map(|count| if count == 0 { "0" } else { "?" }.to_owned());
+    let [p50, p99, max] = ["recovery p50 ms", "p99 ms", "max ms"];
+    let mut table = table([
+        "class",
+        "injected",
+        "lost",
+        "duplicate",
+        "reordered",
+        "phantom",
+        "torn",
+        p50,
+        p99,
+        max,
+        "never",
+    ]);
     let mut all = Vec::new();
     for (class, times) in &classes {
-        by_class.add_row(row(class.name(), times));
+        table.add_row(row(class.name(), times, of_class.clone()));
         all.extend(times);
     }
-    by_class.add_row(row("all", &all));
-    let mut verdicts = table(["verdict", "count"]);
-    for verdict in &report.verdicts {
-        verdicts.add_row([verdict.class.clone(), verdict.count.to_string()]);
-    }
+    table.add_row(row("all", &all, total.map(|count| count.to_string())));
+    let others: Vec<_> =
+        report.verdicts.iter().filter(|each| !SHOWN.contains(&each.class.as_str())).collect();
+    let others: Vec<_> =
+        others.iter().map(|verdict| format!("{} {}", verdict.class, verdict.count)).collect();
     let rate = messages as f64 / elapsed.as_secs_f64().max(1.0);
-    format!("{by_class}\n{verdicts}\n{messages} messages in {} s, {rate:.0} a second", elapsed.as_secs())
+    let seconds = elapsed.as_secs();
+    format!("{table}\n{}\n{messages} messages in {seconds} s, {rate:.0} a second", others.join(", "))
 }
 
-fn row(name: &str, times: &[Option<u64>]) -> [String; 6] {
+fn row(name: &str, times: &[Option<u64>], wrong: [String; SHOWN.len()]) -> Vec<String> {
     let mut known: Vec<u64> = times.iter().copied().flatten().collect();
     known.sort_unstable();
     let at = |share: f64| {
         let index = ((known.len() as f64 * share).ceil() as usize).clamp(1, known.len().max(1)) - 1;
         known.get(index).map_or_else(|| "-".to_owned(), ToString::to_string)
     };
-    let missing = times.len() - known.len();
-    [name.to_owned(), times.len().to_string(), missing.to_string(), at(0.5), at(0.99), at(1.0)]
+    let mut row = vec![name.to_owned(), times.len().to_string()];
+    row.extend(wrong);
+    row.extend([at(0.5), at(0.99), at(1.0), (times.len() - known.len()).to_string()]);
+    row
 }
