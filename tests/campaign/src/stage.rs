@@ -60,7 +60,8 @@ pub(crate) fn set(
     interrupted: Arc<AtomicBool>,
 ) -> Result<World> {
     let subject = programs::program("tidelock-campaign", "subject")?;
-    let lab = Arc::new(Lab::builder().brokers(3).proxied(true).start()?);
+    let lab =
+        Arc::new(Lab::builder().brokers(3).proxied(true).postgres_setting("max_connections", 120).start()?);
     let runtime = Arc::new(Runtime::new()?);
     let db = Db::new(Arc::clone(&runtime), lab.database_url())?;
     db.prepare()?;
@@ -93,5 +94,6 @@ pub(crate) fn set(
         )
         .into());
     }
+    crate::run::look_behind(&world, "start", crate::history::now());
     Ok(world)
 }
