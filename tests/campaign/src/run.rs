@@ -96,7 +96,12 @@ pub(crate) fn run(cli: &Cli, faults: &[Fault], steps: &[Step]) -> Result<bool> {
     if !report.clean {
         println!("{}", fs::read_to_string(directory.join("judge.txt"))?);
     }
-    println!("{}, seed {}", if clean { "clean" } else { "WRONG" }, cli.seed);
+    let verdict = match clean {
+        true => "clean",
+        false if world.interrupted() => "interrupted",
+        false => "WRONG",
+    };
+    println!("{verdict}, seed {}", cli.seed);
     drop(world);
     match clean && !cli.keep {
         true => fs::remove_dir_all(&directory)?,
