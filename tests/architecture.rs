@@ -109,6 +109,7 @@ fn rdkafka_is_named_only_in_its_room() {
         "examples/orders/verify_topics.rs",
         "tests/witness.rs",
         "tests/log_kafka",
+        "tests/campaign/src/kafka/",
         "benches/limits/",
     ];
     for folder in ["framework", "examples", "tests", "benches", "lab/src"] {

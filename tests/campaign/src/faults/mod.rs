@@ -1,0 +1,59 @@
+//! All faults there are, one file for each class.
+
+mod brokers;
+mod commits;
+mod composition;
+mod database;
+mod handler;
+mod killed;
+mod network;
+mod paused;
+mod rebalance;
+mod twin;
+
+pub(crate) use commits::GUESTS;
+
+use crate::fault::Fault;
+
+/// All faults, in an order that only grows at the end of each class: a schedule names them by their place.
+pub(crate) fn all() -> Vec<Fault> {
+    let mut faults = singles();
+    faults.extend(composition::faults());
+    faults
+}
+
+/// Those that do one thing.
+pub(crate) fn singles() -> Vec<Fault> {
+    [
+        killed::faults(),
+        paused::faults(),
+        twin::faults(),
+        brokers::faults(),
+        network::faults(),
+        database::faults(),
+        commits::faults(),
+        rebalance::faults(),
+        handler::faults(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_everything_is_described() {
+        let faults = all();
+        let names: HashSet<_> = faults.iter().map(|fault| fault.name.as_str()).collect();
+        assert_eq!(names.len(), faults.len());
+        for fault in &faults {
+            assert!(!fault.doc.is_empty() && !fault.must_hold.is_empty(), "{}", fault.name);
+            assert!(!fault.touches.is_empty(), "{}", fault.name);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What the campaign asks the cluster: the room where `rdkafka` is named.
+
+mod pulse;
+
+use std::time::{Duration, Instant};
+
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer as _},
+};
+use tidelock_campaign::{Result, tables};
+
+pub(crate) use pulse::Pulse;
+
+/// Partitions of each topic.
+pub(crate) const PARTITIONS: i32 = 6;
+const WAIT: Duration = Duration::from_secs(10);
+
+/// Which partition something of the cluster's own is kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Leads a partition of the input.
+    Data,
+    /// Leads a partition of the transaction log: coordinates transactions.
+    Transactions,
+    /// Coordinates the processor's group.
+    Group,
+}
+
+/// A client of the brokers, not by way of the proxies.
+pub(crate) struct Cluster {
+    brokers: String,
+    outsider: BaseConsumer,
+    member: BaseConsumer,
+}
+
+impl Cluster {
+    pub(crate) fn new(brokers: String) -> Result<Self> {
+        let client = |group: &str, isolation: &str| {
+            ClientConfig::new()
+                .set("bootstrap.servers", &brokers)
+                .set("group.id", group)
+                .set("enable.auto.commit", "false")
+                .set("isolation.level", isolation)
+                .set("reconnect.backoff.max.ms", "500")
+                .set("log_level", "2")
+                .create::<BaseConsumer>()
+        };
+        let outsider = client("campaign.outsider", "read_uncommitted")?;
+        let member = client(tables::GROUP, "read_committed")?;
+        Ok(Self { brokers, outsider, member })
+    }
+
+    /// Creates the input and the output, on every broker.
+    pub(crate) async fn create_topics(&self) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", &self.brokers).create()?;
+        let new = |name| {
+            NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(3)).set("min.insync.replicas", "2")
+        };
+        let deadline = Instant::now() + 3 * WAIT;
+        for topic in [new(tables::INPUT), new(tables::OUTPUT)] {
+            loop {
+                let answer = admin.create_topics([&topic], &AdminOptions::new()).await?;
+                match answer.into_iter().next() {
+                    None | Some(Ok(_)) => break,
+                    Some(Err((name, code))) if Instant::now() > deadline => {
+                        return Err(format!("topic {name} is not created: {code}").into());
+                    }
+                    Some(Err(_)) => tokio::time::sleep(Duration::from_millis(500)).await,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of the broker that leads a partition, counted from 0.
+    pub(crate) fn leader(&self, topic: &str, partition: i32) -> Result<usize> {
+        let metadata = self.outsider.fetch_metadata(Some(topic), WAIT)?;
+        let topics = metadata.topics().iter().find(|each| each.name() == topic);
+        let found = topics.and_then(|each| each.partitions().iter().find(|each| each.id() == partition));
+        let leader = found.map(|each| each.leader()).filter(|id| *id > 0);
+        let leader = leader.ok_or_else(|| format!("{topic}[{partition}] has no leader"))?;
+        Ok(usize::try_from(leader - 1)?)
+    }
+
+    /// The broker with that role, counted from 0; `choice` chooses among partitions.
+    pub(crate) fn broker(&self, role: Role, choice: i32) -> Result<usize> {
+        match role {
+            Role::Data => self.leader(tables::INPUT, choice % PARTITIONS),
+            Role::Transactions => self.leader("__transaction_state", choice % COORDINATED),
+            Role::Group => self.leader("__consumer_offsets", java_hash(tables::GROUP) % COORDINATED),
+        }
+    }
+
+    /// The committed offsets of the processor's group, by partition; `None`: there is none.
+    pub(crate) fn committed(&self) -> Result<Vec<Option<i64>>> {
+        let mut list = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            list.add_partition(tables::INPUT, partition);
+        }
+        let committed = self.member.committed_offsets(list, WAIT)?;
+        let offset = |offset| if let Offset::Offset(at) = offset { Some(at) } else { None };
+        Ok(committed.elements().iter().map(|element| offset(element.offset())).collect())
+    }
+}
+
+/// Partitions of the cluster's own topics, as the lab sets them.
+const COORDINATED: i32 = 5;
+
+/// Kafka's choice of a group's coordinator: `abs(String.hashCode)` of the name.
+fn java_hash(text: &str) -> i32 {
+    let hash =
+        text.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    hash & i32::MAX
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn hashes_as_java_does() {
+        assert_eq!(
+            super::java_hash("campaign"),
+            "campaign"
+                .bytes()
+                .fold(0i32, |hash, byte| { hash.wrapping_mul(31).wrapping_add(i32::from(byte)) })
+                & i32::MAX
+        );
+        assert_eq!(super::java_hash("hello"), 99_162_322);
+    }
+}

@@ -1,0 +1,41 @@
+//! Where and with what a run was made, for its history.
+
+use std::{fs, path::Path, process::Command, thread};
+
+use serde_json::{Value, json};
+
+/// Commit, machine, versions, command line.
+pub(crate) fn facts() -> Value {
+    let cores = thread::available_parallelism().map_or(0, usize::from);
+    json!({
+        "commit": commit(),
+        "cores": cores,
+        "memory_mib": memory_mib(),
+        "kernel": first_line("/proc/sys/kernel/osrelease"),
+        "kafka": tidelock_lab::KAFKA_VERSION,
+        "profile": if cfg!(debug_assertions) { "dev" } else { "release" },
+        "command": std::env::args().collect::<Vec<_>>().join(" "),
+    })
+}
+
+/// The commit this was built from, with `+` where the tree has changes.
+fn commit() -> String {
+    let git = |args: &[&str]| {
+        let output = Command::new("git").args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let hash = git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+    let dirty =
+        git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| !changes.is_empty());
+    if dirty { hash + "+" } else { hash }
+}
+
+fn memory_mib() -> u64 {
+    let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    total.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib / 1024)
+}
+
+fn first_line(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(path).unwrap_or_default().lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,123 @@
+//! `campaign`: a seeded schedule of faults against real processes on real Kafka and PostgreSQL, and a verdict.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
+
+mod checker;
+mod class;
+mod crew;
+mod database;
+mod fault;
+mod faults;
+mod history;
+mod kafka;
+mod machine;
+mod plan;
+mod programs;
+mod role;
+mod run;
+mod stage;
+mod table;
+mod world;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Parser, ValueEnum};
+
+use class::Class;
+
+/// Something is wrong with what was seen.
+const WRONG: u8 = 1;
+/// The campaign itself could not be run.
+const FAILED: u8 = 2;
+
+#[derive(Parser, Debug, Clone)]
+#[command(
+    name = "campaign",
+    about = "Faults by the seed against real processes on real servers, and a verdict"
+)]
+pub(crate) struct Cli {
+    /// Which schedule
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// How many messages are committed at least
+    #[arg(long, default_value_t = 100_000)]
+    messages: u64,
+    /// How many faults
+    #[arg(long, default_value_t = 40)]
+    faults: usize,
+    /// Only faults of this class, by name or number; may be given several times
+    #[arg(long = "class", value_delimiter = ',')]
+    classes: Vec<Class>,
+    /// Only faults whose name contains this; may be given several times
+    #[arg(long = "only")]
+    only: Vec<String>,
+    /// Messages a second. Without it: so many that the messages last as long as the faults, at most 3000
+    #[arg(long)]
+    rate: Option<f64>,
+    /// How partitions move between members
+    #[arg(long, value_enum, default_value_t = Assignor::BySeed)]
+    assignor: Assignor,
+    /// For how long a transaction is held open where that is the fault, in seconds
+    #[arg(long, default_value_t = 60)]
+    held: u64,
+    /// Where logs and history go; a directory of the run's own below it. Default: target/campaign
+    #[arg(long)]
+    directory: Option<PathBuf>,
+    /// Keep logs and history of a clean run too
+    #[arg(long)]
+    keep: bool,
+    /// Print all faults, and do nothing
+    #[arg(long)]
+    list: bool,
+    /// Print the schedule, and do nothing
+    #[arg(long)]
+    plan: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Assignor {
+    /// Eager with an odd seed, cooperative with an even one
+    BySeed,
+    Eager,
+    Cooperative,
+}
+
+impl Cli {
+    fn held(&self) -> Duration {
+        Duration::from_secs(self.held)
+    }
+
+    fn assignor(&self) -> &'static str {
+        match self.assignor {
+            Assignor::Eager => "eager",
+            Assignor::Cooperative => "cooperative",
+            Assignor::BySeed if self.seed % 2 == 1 => "eager",
+            Assignor::BySeed => "cooperative",
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut faults = faults::all();
+    if !cli.only.is_empty() {
+        faults.retain(|fault| cli.only.iter().any(|part| fault.name.contains(part)));
+    }
+    let steps = plan::plan(&faults, cli.seed, cli.faults, &cli.classes);
+    if cli.list {
+        println!("{}", table::faults(&faults, &cli.classes));
+        return ExitCode::SUCCESS;
+    }
+    if cli.plan {
+        steps.iter().for_each(|step| println!("{step}"));
+        println!("about {} s", plan::about(&steps).as_secs());
+        return ExitCode::SUCCESS;
+    }
+    match run::run(&cli, &faults, &steps) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(WRONG),
+        Err(failure) => {
+            eprintln!("campaign: {failure}");
+            ExitCode::from(FAILED)
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What a subject is to be, as its command line.
+
+use std::path::Path;
+
+/// What a subject is to be.
+#[derive(Debug, Clone)]
+pub(crate) enum Role {
+    /// Relay and processor.
+    Pipeline { instance: Option<String>, relay: bool },
+    /// Business transactions.
+    Writer { style: &'static str, connections: u32, rate: f64, keys: u32, hold_ms: u64 },
+    /// Joins and leaves the group.
+    Storm { instance: Option<String>, every_ms: u64 },
+}
+
+impl Role {
+    /// A pipeline whose instance has that name.
+    pub(crate) fn pipeline(instance: &str) -> Self {
+        Self::Pipeline { instance: Some(instance.to_owned()), relay: true }
+    }
+
+    /// The arguments of `subject`.
+    pub(crate) fn args(&self, directory: &Path, run: &str, producer: u32) -> Vec<String> {
+        let directory = format!("--directory={}", directory.display());
+        let named =
+            |instance: &Option<String>| instance.iter().map(|name| format!("--instance={name}")).collect();
+        let mut args: Vec<String>;
+        match self {
+            Self::Pipeline { instance, relay } => {
+                args = vec!["pipeline".to_owned(), directory];
+                args.extend::<Vec<_>>(named(instance));
+                args.extend((!relay).then(|| "--no-relay".to_owned()));
+            }
+            Self::Writer { style, connections, rate, keys, hold_ms } => {
+                args = vec![
+                    "writer".to_owned(),
+                    format!("--run={run}"),
+                    format!("--producer={producer}"),
+                    format!("--style={style}"),
+                    format!("--connections={connections}"),
+                    format!("--rate={rate}"),
+                    format!("--keys={keys}"),
+                    format!("--hold={hold_ms}"),
+                ];
+            }
+            Self::Storm { instance, every_ms } => {
+                args = vec!["storm".to_owned(), directory, "--times=1000000".to_owned()];
+                args.push(format!("--every={every_ms}"));
+                args.extend::<Vec<_>>(named(instance));
+            }
+        }
+        args
+    }
+}

@@ -1,0 +1,99 @@
+//! How a run begins: servers, tables, topics, subjects.
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use serde_json::json;
+use tidelock_campaign::{Result, tables};
+use tidelock_lab::Lab;
+use tokio::runtime::Runtime;
+
+use crate::{
+    Cli,
+    crew::Crew,
+    database::Db,
+    history::History,
+    kafka::{Cluster, Pulse},
+    machine, programs,
+    role::Role,
+    world::{PIPELINES, WRITER, World},
+};
+
+/// How long everything may take until it flows for the first time.
+const FLOWS_WITHIN: Duration = Duration::from_secs(90);
+
+/// The settings of every subject: short time-outs, and nothing that would hide a duplicate.
+fn settings(lab: &Lab, assignor: &str) -> Vec<(String, String)> {
+    let set = [
+        ("KAFKA_BROKERS", lab.proxied_kafka_url()),
+        ("DATABASE_URL", lab.proxied_database_url()),
+        ("DATABASE_IDLE_IN_TRANSACTION_TIMEOUT", "5s".into()),
+        ("DATABASE_ANSWER_TIMEOUT", "10s".into()),
+        ("DATABASE_CONNECT_TIMEOUT", "5s".into()),
+        ("KAFKA_TOPIC_PARTITIONS", "6".into()),
+        ("KAFKA_REPLICATION_FACTOR", "3".into()),
+        ("KAFKA_MIN_INSYNC_REPLICAS", "2".into()),
+        ("KAFKA_SESSION_TIMEOUT", "6s".into()),
+        ("KAFKA_HEARTBEAT_INTERVAL", "1s".into()),
+        ("KAFKA_TRANSACTION_TIMEOUT", "10s".into()),
+        ("KAFKA_CALL_TIMEOUT", "12s".into()),
+        ("RELAY_NAME", tables::GROUP.into()),
+        ("RELAY_SHARDS", "2".into()),
+        ("RELAY_DATABASE_TIMEOUT", "10s".into()),
+        ("RELAY_ASSIGNOR", assignor.into()),
+        ("PROCESSOR_ASSIGNOR", assignor.into()),
+        // It would hide a duplicate.
+        ("PROCESSOR_INBOX", "false".into()),
+    ];
+    set.into_iter().map(|(name, value)| (format!("TIDELOCK_{name}"), value)).collect()
+}
+
+/// Starts everything and waits until messages flow through every partition.
+pub(crate) fn set(
+    cli: &Cli,
+    directory: &Path,
+    run: &str,
+    rate: f64,
+    interrupted: Arc<AtomicBool>,
+) -> Result<World> {
+    let subject = programs::program("tidelock-campaign", "subject")?;
+    let lab =
+        Arc::new(Lab::builder().brokers(3).proxied(true).postgres_setting("max_connections", 120).start()?);
+    let runtime = Arc::new(Runtime::new()?);
+    let db = Db::new(Arc::clone(&runtime), lab.database_url())?;
+    db.prepare()?;
+    let cluster = Cluster::new(lab.kafka_url())?;
+    runtime.block_on(cluster.create_topics())?;
+    let pulse = Pulse::start(&lab.kafka_url())?;
+    let history = Arc::new(History::create(&directory.join("history.jsonl"))?);
+    let mut facts = machine::facts();
+    facts["seed"] = json!(cli.seed);
+    facts["messages"] = json!(cli.messages);
+    facts["faults"] = json!(cli.faults);
+    facts["rate"] = json!(rate);
+    facts["assignor"] = json!(cli.assignor());
+    facts["run"] = json!(run);
+    facts["postgres"] = json!(
+        db.rows("SHOW server_version")?.first().and_then(|row| sqlx::Row::try_get::<String, _>(row, 0).ok())
+    );
+    history.note("start", facts)?;
+    let crew = Crew::new(subject, directory, run, settings(&lab, cli.assignor()), Arc::clone(&history));
+    let directory = directory.to_owned();
+    let world = World { lab, cluster, db, pulse, crew, history, directory, held: cli.held(), interrupted };
+    for name in PIPELINES {
+        world.crew.hire(name, Role::pipeline(name))?;
+    }
+    world.crew.hire(WRITER, Role::Writer { style: "plain", connections: 6, rate, keys: 300, hold_ms: 0 })?;
+    if !world.until(FLOWS_WITHIN, || world.pulse.reached() > 0) && !world.interrupted() {
+        return Err(format!(
+            "nothing came through {} within {FLOWS_WITHIN:?}",
+            world.pulse.behind(1).join(", ")
+        )
+        .into());
+    }
+    crate::run::look_behind(&world, "start", crate::history::now());
+    Ok(world)
+}

@@ -1,0 +1,107 @@
+//! What people read: the list of faults, a line for each fault, the table at the end.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
+use tidelock_campaign::tables;
+
+use crate::{checker::Report, class::Class, fault::Fault, run::Injected, world::World};
+
+fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(UTF8_HORIZONTAL_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header);
+    table
+}
+
+/// All faults of these classes, or of all.
+pub(crate) fn faults(faults: &[Fault], classes: &[Class]) -> Table {
+    let mut table = table(["class", "fault", "what is done", "what must hold", "flows within"]);
+    for fault in faults.iter().filter(|fault| classes.is_empty() || classes.contains(&fault.class)) {
+        table.add_row([
+            format!("{} {}", fault.class.number(), fault.class.name()),
+            fault.name.clone(),
+            fault.doc.clone(),
+            fault.must_hold.to_owned(),
+            fault.within.map_or_else(|| "-".to_owned(), |within| format!("{} s", within.as_secs())),
+        ]);
+    }
+    table
+}
+
+/// The line for a fault that is over.
+pub(crate) fn line(world: &World, elapsed: Duration, of: usize, done: &Injected) -> String {
+    let Injected { step, what, recovery } = done;
+    let recovery = recovery.map_or_else(|| "NOT".to_owned(), |after| format!("{:.1} s", after.as_secs_f64()));
+    let seconds = elapsed.as_secs();
+    format!(
+        "[{:3}/{of}] {:02}:{:02}  {:12} {:28} {recovery:>7}  {} in, {} out  {what}",
+        step.number,
+        seconds / 60,
+        seconds % 60,
+        step.class.name(),
+        step.name,
+        world.pulse.records(tables::INPUT),
+        world.pulse.records(tables::OUTPUT),
+    )
+}
+
+/// The verdicts that the table shows beside each class; the checker's own report has all.
+const SHOWN: [&str; 5] = ["lost", "duplicate", "reordered", "phantom", "torn"];
+
+/// The verdict, class by class. What is wrong is counted over the whole run: a message does not say whose fault it was.
+pub(crate) fn verdict(injected: &[Injected], report: &Report, messages: u64, elapsed: Duration) -> String {
+    let recoveries = report.recoveries();
+    let mut classes: BTreeMap<Class, Vec<Option<u64>>> = BTreeMap::new();
+    for done in injected {
+        let recovery = recoveries.get(&done.step.number).copied().flatten();
+        classes.entry(done.step.class).or_default().push(recovery);
+    }
+    let count = |name: &str| {
+        report.verdicts.iter().find(|verdict| verdict.class == name).map_or(0, |each| each.count)
+    };
+    let total = SHOWN.map(count);
+    let of_class = total.map(|count| if count == 0 { "0" } else { "?" }.to_owned());
+    let [p50, p99, max] = ["recovery p50 ms", "p99 ms", "max ms"];
+    let mut table = table([
+        "class",
+        "injected",
+        "lost",
+        "duplicate",
+        "reordered",
+        "phantom",
+        "torn",
+        p50,
+        p99,
+        max,
+        "never",
+    ]);
+    let mut all = Vec::new();
+    for (class, times) in &classes {
+        table.add_row(row(class.name(), times, of_class.clone()));
+        all.extend(times);
+    }
+    table.add_row(row("all", &all, total.map(|count| count.to_string())));
+    let others: Vec<_> =
+        report.verdicts.iter().filter(|each| !SHOWN.contains(&each.class.as_str())).collect();
+    let others: Vec<_> =
+        others.iter().map(|verdict| format!("{} {}", verdict.class, verdict.count)).collect();
+    let rate = messages as f64 / elapsed.as_secs_f64().max(1.0);
+    let seconds = elapsed.as_secs();
+    format!("{table}\n{}\n{messages} messages in {seconds} s, {rate:.0} a second", others.join(", "))
+}
+
+fn row(name: &str, times: &[Option<u64>], wrong: [String; SHOWN.len()]) -> Vec<String> {
+    let mut known: Vec<u64> = times.iter().copied().flatten().collect();
+    known.sort_unstable();
+    let at = |share: f64| {
+        let index = ((known.len() as f64 * share).ceil() as usize).clamp(1, known.len().max(1)) - 1;
+        known.get(index).map_or_else(|| "-".to_owned(), ToString::to_string)
+    };
+    let mut row = vec![name.to_owned(), times.len().to_string()];
+    row.extend(wrong);
+    row.extend([at(0.5), at(0.99), at(1.0), (times.len() - known.len()).to_string()]);
+    row
+}

@@ -1,0 +1,97 @@
+//! Everything a fault can get at.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tidelock_campaign::{Result, trouble::Trouble};
+use tidelock_lab::Lab;
+
+use crate::{
+    crew::Crew,
+    database::Db,
+    history::History,
+    kafka::{Cluster, Pulse},
+};
+
+/// How often a wait looks whether it is over.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The two pipelines by name; each is its instance's name too.
+pub(crate) const PIPELINES: [&str; 2] = ["pipeline-1", "pipeline-2"];
+/// The writer that gives the load.
+pub(crate) const WRITER: &str = "writer";
+
+/// The system under test, and the campaign's own ways to it.
+pub(crate) struct World {
+    pub(crate) lab: Arc<Lab>,
+    pub(crate) cluster: Cluster,
+    pub(crate) db: Db,
+    pub(crate) pulse: Pulse,
+    pub(crate) crew: Crew,
+    pub(crate) history: Arc<History>,
+    /// The directory of the run: logs, history, the checker's files.
+    pub(crate) directory: PathBuf,
+    /// For how long a transaction is held open where that is the fault.
+    pub(crate) held: Duration,
+    /// Ctrl-C was pressed: heal, and come to an end.
+    pub(crate) interrupted: Arc<AtomicBool>,
+}
+
+impl World {
+    pub(crate) fn interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
+    /// Sleeps, not longer than until Ctrl-C.
+    pub(crate) fn sleep(&self, duration: Duration) {
+        self.until(duration, || false);
+    }
+
+    /// Waits until it is so; false when it was not within `limit`, or Ctrl-C came first.
+    pub(crate) fn until(&self, limit: Duration, mut so: impl FnMut() -> bool) -> bool {
+        let deadline = Instant::now() + limit;
+        loop {
+            if so() {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.interrupted() {
+                return false;
+            }
+            std::thread::sleep(left.min(LOOK));
+        }
+    }
+
+    /// Tells every handler what to suffer from.
+    pub(crate) fn trouble(&self, trouble: Option<Trouble>) -> Result<()> {
+        Trouble::tell(&self.directory, trouble)
+    }
+
+    /// Undoes whatever a fault that failed half way may have left: every server runs, every proxy forwards, every
+    /// subject is there. Answers what had to be mended.
+    pub(crate) fn mend(&self) -> Vec<String> {
+        let mut mended = Vec::new();
+        for server in self.lab.servers() {
+            match server.pid() {
+                Some(_) => drop(server.resume()),
+                None => {
+                    mended.push(server.name().to_owned());
+                    if let Err(failure) = server.start() {
+                        self.crew.find(server.name(), &format!("does not start: {failure}"));
+                    }
+                }
+            }
+        }
+        (0..self.lab.brokers().len()).for_each(|at| self.lab.kafka_proxy(at).restore());
+        self.lab.postgres_proxy().restore();
+        self.trouble(None).ok();
+        mended.extend(self.crew.mend());
+        mended
+    }
+}
