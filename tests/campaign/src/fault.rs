@@ -41,6 +41,8 @@ pub(crate) enum Part {
     Database,
     KafkaNetwork,
     DatabaseNetwork,
+    /// What single requests meet with on their way to a broker.
+    Requests,
     Handler,
     /// Members besides the pipelines.
     Group,

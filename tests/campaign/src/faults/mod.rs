@@ -1,5 +1,6 @@
 //! All faults there are, one file for each class.
 
+mod answers;
 mod brokers;
 mod commits;
 mod composition;
@@ -22,12 +23,18 @@ pub(crate) fn all() -> Vec<Fault> {
     faults
 }
 
+/// Faults that the system does not promise to bear. Never part of a schedule unless they are named with `--only`.
+pub(crate) fn beyond() -> Vec<Fault> {
+    answers::beyond()
+}
+
 /// Those that do one thing.
 pub(crate) fn singles() -> Vec<Fault> {
     [
         killed::faults(),
         paused::faults(),
         twin::faults(),
+        answers::faults(),
         brokers::faults(),
         network::faults(),
         database::faults(),
@@ -48,7 +55,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_everything_is_described() {
-        let faults = all();
+        let faults: Vec<_> = all().into_iter().chain(beyond()).collect();
         let names: HashSet<_> = faults.iter().map(|fault| fault.name.as_str()).collect();
         assert_eq!(names.len(), faults.len());
         for fault in &faults {
