@@ -290,14 +290,11 @@ impl Shared {
         let mut members = self.members();
         for member in members.iter_mut() {
             let Some(status) = member.reap() else { continue };
-            match member.wanted {
-                Wanted::Running => {
-                    self.find(&member.name, &format!("ended by itself: {status}"));
-                    if let Err(failure) = self.launch(member, &[]) {
-                        self.find(&member.name, &format!("does not start: {failure}"));
-                    }
+            if member.wanted == Wanted::Running {
+                self.find(&member.name, &format!("ended by itself: {status}"));
+                if let Err(failure) = self.launch(member, &[]) {
+                    self.find(&member.name, &format!("does not start: {failure}"));
                 }
-                _ => {}
             }
         }
     }

@@ -48,6 +48,10 @@ pub(crate) enum Part {
     Group,
     /// Writers besides the first.
     Writers,
+    /// Rights and quotas.
+    Rules,
+    /// A topic and subjects of the fault's own.
+    Side,
     /// Whatever else: the whole machine, topics, rights. Never part of a composition.
     Alone,
 }

@@ -1,5 +1,6 @@
 //! All faults there are, one file for each class.
 
+mod admin;
 mod answers;
 mod brokers;
 mod commits;
@@ -10,6 +11,7 @@ mod killed;
 mod network;
 mod paused;
 mod rebalance;
+mod side;
 mod twin;
 
 pub(crate) use commits::GUESTS;
@@ -41,6 +43,7 @@ pub(crate) fn singles() -> Vec<Fault> {
         commits::faults(),
         rebalance::faults(),
         handler::faults(),
+        admin::faults(),
     ]
     .into_iter()
     .flatten()
