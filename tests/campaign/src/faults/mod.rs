@@ -12,6 +12,7 @@ mod network;
 mod paused;
 mod rebalance;
 mod side;
+mod topology;
 mod twin;
 
 pub(crate) use commits::GUESTS;
@@ -38,6 +39,7 @@ pub(crate) fn singles() -> Vec<Fault> {
         twin::faults(),
         answers::faults(),
         brokers::faults(),
+        topology::faults(),
         network::faults(),
         database::faults(),
         commits::faults(),
