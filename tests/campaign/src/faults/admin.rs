@@ -21,6 +21,9 @@ const RECORDS: u64 = 200;
 const WRITERS: u64 = 4;
 /// How long everything may take to come back from the quarantine.
 const RELEASED_WITHIN: Duration = Duration::from_secs(60);
+/// How long the first refusal may take to be believed: clients try again first.
+const REFUSED_WITHIN: Duration = Duration::from_secs(20);
+const QUARANTINED: &str = "SELECT count(*) FROM tidelock.quarantine";
 /// How long a broker may take to learn of its rules.
 const LEARNT_WITHIN: Duration = Duration::from_millis(500);
 
@@ -111,7 +114,10 @@ fn denied(name: &'static str, topic: &'static str) -> Fault {
                 world.history.note("released", json!({ "topic": topic, "quarantined": released }))
             });
             world.lab.cluster().deny_writes(topic)?;
-            Ok(Ongoing::new(topic, move |world| world.pay(name)))
+            let refused = || world.db.number(QUARANTINED).is_ok_and(|rows| rows > 0);
+            let missed =
+                if world.until(REFUSED_WITHIN, refused) { "" } else { ", of which nothing was refused" };
+            Ok(Ongoing::new(format!("{topic}{missed}"), move |world| world.pay(name)))
         }),
     }
 }
@@ -124,7 +130,7 @@ fn release(world: &World) -> Result<usize> {
     // A transaction that was refused may still be about to tell so.
     while empty < 5 {
         if Instant::now() > deadline {
-            let left = world.db.number("SELECT count(*) FROM tidelock.quarantine")?;
+            let left = world.db.number(QUARANTINED)?;
             return Err(
                 format!("{left} messages are still in the quarantine after {RELEASED_WITHIN:?}").into()
             );
@@ -140,7 +146,7 @@ fn release(world: &World) -> Result<usize> {
                 world.db.block_on(framework.release(entry.id)).ok();
             }
         }
-        empty = if world.db.number("SELECT count(*) FROM tidelock.quarantine")? == 0 { empty + 1 } else { 0 };
+        empty = if world.db.number(QUARANTINED)? == 0 { empty + 1 } else { 0 };
         thread::sleep(Duration::from_millis(200));
     }
     Ok(seen.len())
