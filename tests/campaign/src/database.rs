@@ -29,14 +29,20 @@ impl Db {
 
     /// Creates the tables of the framework and of the run.
     pub(crate) fn prepare(&self) -> Result<()> {
+        let database = self.framework()?;
         self.runtime.block_on(async {
-            let config = PostgresConfig { url: self.url.clone().into(), ..PostgresConfig::default() };
-            Postgres::connect(config).await?.migrate().await?;
+            database.migrate().await?;
             for statement in tables::CREATE {
                 sqlx::query(*statement).execute(&self.pool).await?;
             }
             Ok(())
         })
+    }
+
+    /// The framework's own calls, past the proxy.
+    pub(crate) fn framework(&self) -> Result<Postgres> {
+        let config = PostgresConfig { url: self.url.clone().into(), ..PostgresConfig::default() };
+        Ok(self.block_on(Postgres::connect(config))?)
     }
 
     /// Runs something beside everything else.

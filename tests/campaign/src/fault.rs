@@ -41,11 +41,17 @@ pub(crate) enum Part {
     Database,
     KafkaNetwork,
     DatabaseNetwork,
+    /// What single requests meet with on their way to a broker.
+    Requests,
     Handler,
     /// Members besides the pipelines.
     Group,
     /// Writers besides the first.
     Writers,
+    /// Rights and quotas.
+    Rules,
+    /// A topic and subjects of the fault's own.
+    Side,
     /// Whatever else: the whole machine, topics, rights. Never part of a composition.
     Alone,
 }

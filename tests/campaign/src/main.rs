@@ -47,7 +47,7 @@ pub(crate) struct Cli {
     /// Only faults of this class, by name or number; may be given several times
     #[arg(long = "class", value_delimiter = ',')]
     classes: Vec<Class>,
-    /// Only faults whose name contains this; may be given several times
+    /// Only faults whose name contains this, those beyond the promise included; may be given several times
     #[arg(long = "only")]
     only: Vec<String>,
     /// Messages a second. Without it: so many that the messages last as long as the faults, at most 3000
@@ -99,6 +99,9 @@ impl Cli {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut faults = faults::all();
+    if cli.list || !cli.only.is_empty() {
+        faults.extend(faults::beyond());
+    }
     if !cli.only.is_empty() {
         faults.retain(|fault| cli.only.iter().any(|part| fault.name.contains(part)));
     }

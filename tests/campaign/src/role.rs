@@ -9,6 +9,8 @@ pub(crate) enum Role {
     Pipeline { instance: Option<String>, relay: bool },
     /// Business transactions.
     Writer { style: &'static str, connections: u32, rate: f64, keys: u32, hold_ms: u64 },
+    /// A processor of another topic, in another group.
+    Side { topic: String, group: String },
     /// Joins and leaves the group.
     Storm { instance: Option<String>, every_ms: u64 },
 }
@@ -42,6 +44,9 @@ impl Role {
                     format!("--keys={keys}"),
                     format!("--hold={hold_ms}"),
                 ];
+            }
+            Self::Side { topic, group } => {
+                args = vec!["side".to_owned(), format!("--topic={topic}"), format!("--group={group}")];
             }
             Self::Storm { instance, every_ms } => {
                 args = vec!["storm".to_owned(), directory, "--times=1000000".to_owned()];

@@ -2,7 +2,10 @@
 
 use std::{
     path::Path,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32},
+    },
     time::Duration,
 };
 
@@ -23,7 +26,7 @@ use crate::{
 };
 
 /// How long everything may take until it flows for the first time.
-const FLOWS_WITHIN: Duration = Duration::from_secs(90);
+const FLOWS_WITHIN: Duration = Duration::from_secs(180);
 
 /// The settings of every subject: short time-outs, and nothing that would hide a duplicate.
 fn settings(lab: &Lab, assignor: &str) -> Vec<(String, String)> {
@@ -60,8 +63,8 @@ pub(crate) fn set(
     interrupted: Arc<AtomicBool>,
 ) -> Result<World> {
     let subject = programs::program("tidelock-campaign", "subject")?;
-    let lab =
-        Arc::new(Lab::builder().brokers(3).proxied(true).postgres_setting("max_connections", 120).start()?);
+    let lab = Lab::builder().brokers(3).proxied(true).authorizer(true);
+    let lab = Arc::new(lab.postgres_setting("max_connections", 120).start()?);
     let runtime = Arc::new(Runtime::new()?);
     let db = Db::new(Arc::clone(&runtime), lab.database_url())?;
     db.prepare()?;
@@ -82,7 +85,19 @@ pub(crate) fn set(
     history.note("start", facts)?;
     let crew = Crew::new(subject, directory, run, settings(&lab, cli.assignor()), Arc::clone(&history));
     let directory = directory.to_owned();
-    let world = World { lab, cluster, db, pulse, crew, history, directory, held: cli.held(), interrupted };
+    let world = World {
+        lab,
+        cluster,
+        db,
+        pulse,
+        crew,
+        history,
+        directory,
+        held: cli.held(),
+        debts: Mutex::default(),
+        sides: AtomicU32::new(0),
+        interrupted,
+    };
     for name in PIPELINES {
         world.crew.hire(name, Role::pipeline(name))?;
     }

@@ -21,6 +21,9 @@ pub const CREATE: &[&str] = &[
     // Written by the handler. No unique key: a duplicate must show.
     "CREATE TABLE IF NOT EXISTS campaign.effect (producer int NOT NULL, seq bigint NOT NULL, \
      key_seq bigint NOT NULL, crc bigint NOT NULL)",
+    // What was handled of topics that faults have for themselves. No unique key either.
+    "CREATE TABLE IF NOT EXISTS campaign.side (\"group\" text NOT NULL, topic text NOT NULL, partition int NOT NULL, \
+     \"offset\" bigint NOT NULL, life int NOT NULL, n bigint NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp())",
     // Where handlers are made to meet, so that they fail.
     "CREATE TABLE IF NOT EXISTS campaign.tally (bucket int PRIMARY KEY, n bigint NOT NULL DEFAULT 0)",
     "INSERT INTO campaign.tally (bucket) SELECT generate_series(0, 2) ON CONFLICT DO NOTHING",

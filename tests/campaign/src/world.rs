@@ -3,8 +3,8 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -39,11 +39,40 @@ pub(crate) struct World {
     pub(crate) directory: PathBuf,
     /// For how long a transaction is held open where that is the fault.
     pub(crate) held: Duration,
+    /// What is still to be undone.
+    pub(crate) debts: Mutex<Vec<Debt>>,
+    /// How many topics of faults' own there were.
+    pub(crate) sides: AtomicU32,
     /// Ctrl-C was pressed: heal, and come to an end.
     pub(crate) interrupted: Arc<AtomicBool>,
 }
 
+/// Something that was changed and must be changed back, by its name.
+pub(crate) type Debt = (String, Box<dyn FnOnce(&World) -> Result<()> + Send>);
+
 impl World {
+    /// Notes how something is undone, before it is done: by [`pay`](Self::pay), or else by [`mend`](Self::mend).
+    pub(crate) fn owe(
+        &self,
+        name: impl Into<String>,
+        undo: impl FnOnce(&Self) -> Result<()> + Send + 'static,
+    ) {
+        self.debts().push((name.into(), Box::new(undo)));
+    }
+
+    /// Undoes it now; what was undone already is no error.
+    pub(crate) fn pay(&self, name: &str) -> Result<()> {
+        let found = {
+            let mut debts = self.debts();
+            debts.iter().position(|(each, _)| each == name).map(|at| debts.remove(at))
+        };
+        found.map_or(Ok(()), |(_, undo)| undo(self))
+    }
+
+    fn debts(&self) -> std::sync::MutexGuard<'_, Vec<Debt>> {
+        self.debts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
     }
@@ -74,7 +103,7 @@ impl World {
     }
 
     /// Undoes whatever a fault that failed half way may have left: every server runs, every proxy forwards, every
-    /// subject is there. Answers what had to be mended.
+    /// subject is there, every debt is paid. Answers what had to be mended.
     pub(crate) fn mend(&self) -> Vec<String> {
         let mut mended = Vec::new();
         for server in self.lab.servers() {
@@ -91,6 +120,12 @@ impl World {
         (0..self.lab.brokers().len()).for_each(|at| self.lab.kafka_proxy(at).restore());
         self.lab.postgres_proxy().restore();
         self.trouble(None).ok();
+        while let Some((name, undo)) = { self.debts().pop() } {
+            if let Err(failure) = undo(self) {
+                self.crew.find(&name, &format!("is not undone: {failure}"));
+            }
+            mended.push(name);
+        }
         mended.extend(self.crew.mend());
         mended
     }

@@ -1,5 +1,7 @@
 //! All faults there are, one file for each class.
 
+mod admin;
+mod answers;
 mod brokers;
 mod commits;
 mod composition;
@@ -9,6 +11,8 @@ mod killed;
 mod network;
 mod paused;
 mod rebalance;
+mod side;
+mod topology;
 mod twin;
 
 pub(crate) use commits::GUESTS;
@@ -22,18 +26,26 @@ pub(crate) fn all() -> Vec<Fault> {
     faults
 }
 
+/// Faults that the system does not promise to bear. Never part of a schedule unless they are named with `--only`.
+pub(crate) fn beyond() -> Vec<Fault> {
+    answers::beyond()
+}
+
 /// Those that do one thing.
 pub(crate) fn singles() -> Vec<Fault> {
     [
         killed::faults(),
         paused::faults(),
         twin::faults(),
+        answers::faults(),
         brokers::faults(),
+        topology::faults(),
         network::faults(),
         database::faults(),
         commits::faults(),
         rebalance::faults(),
         handler::faults(),
+        admin::faults(),
     ]
     .into_iter()
     .flatten()
@@ -48,7 +60,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_everything_is_described() {
-        let faults = all();
+        let faults: Vec<_> = all().into_iter().chain(beyond()).collect();
         let names: HashSet<_> = faults.iter().map(|fault| fault.name.as_str()).collect();
         assert_eq!(names.len(), faults.len());
         for fault in &faults {

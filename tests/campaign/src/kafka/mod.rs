@@ -1,6 +1,7 @@
 //! What the campaign asks the cluster: the room where `rdkafka` is named.
 
 mod pulse;
+mod side;
 
 use std::time::{Duration, Instant};
 
@@ -55,13 +56,20 @@ impl Cluster {
 
     /// Creates the input and the output, on every broker.
     pub(crate) async fn create_topics(&self) -> Result<()> {
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", &self.brokers).create()?;
-        let new = |name| {
-            NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(3)).set("min.insync.replicas", "2")
-        };
+        self.create(&[tables::INPUT, tables::OUTPUT], PARTITIONS).await
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+        Ok(ClientConfig::new().set("bootstrap.servers", &self.brokers).create()?)
+    }
+
+    /// Creates topics, on every broker.
+    pub(crate) async fn create(&self, names: &[&str], partitions: i32) -> Result<()> {
+        let admin = self.admin()?;
         let deadline = Instant::now() + 3 * WAIT;
-        for topic in [new(tables::INPUT), new(tables::OUTPUT)] {
+        for name in names {
+            let topic =
+                NewTopic::new(name, partitions, TopicReplication::Fixed(3)).set("min.insync.replicas", "2");
             loop {
                 let answer = admin.create_topics([&topic], &AdminOptions::new()).await?;
                 match answer.into_iter().next() {

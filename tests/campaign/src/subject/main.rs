@@ -4,6 +4,7 @@
 mod book;
 mod handler;
 mod pipeline;
+mod side;
 mod storm;
 mod styles;
 mod writer;
@@ -30,6 +31,8 @@ struct Cli {
 enum Role {
     /// Relay and processor
     Pipeline(pipeline::Options),
+    /// A processor of a topic that a fault has for itself
+    Side(side::Options),
     /// Business transactions
     Writer(writer::Options),
     /// A member of the processor's group that joins and leaves
@@ -42,6 +45,7 @@ async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let done = match Cli::parse().role {
         Role::Pipeline(options) => pipeline::run(options).await,
+        Role::Side(options) => side::run(options).await,
         Role::Writer(options) => writer::run(options).await,
         Role::Storm(options) => storm::run(options).await,
     };

@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::atomic::Ordering,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -66,6 +66,11 @@ pub(crate) async fn connect(config: &tidelock::database::postgres::PostgresConfi
 pub(crate) async fn run(options: Options) -> Result<()> {
     let told = crate::told_to_stop();
     let pipeline = build(options.directory, options.instance, !options.no_relay).await?;
+    serve(pipeline, &told, GIVEN_UP).await
+}
+
+/// Starts it, tells its health, and stops it when told; an error when a component has given up for so long.
+pub(crate) async fn serve(pipeline: Pipeline, told: &AtomicBool, given_up_for: Duration) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(120);
     while let Err(error) = pipeline.start().await {
         if Instant::now() > deadline || told.load(Ordering::Relaxed) {
@@ -85,7 +90,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         }
         let given_up = last.values().any(|state| matches!(state, State::Failed(_)));
         failed_since = given_up.then(|| failed_since.unwrap_or_else(Instant::now));
-        if failed_since.is_some_and(|since| since.elapsed() > GIVEN_UP) {
+        if failed_since.is_some_and(|since| since.elapsed() > given_up_for) {
             error!(health = ?last, "given up");
             return Err(format!("a component has given up: {last:?}").into());
         }

@@ -1,0 +1,153 @@
+//! Class 15: topics that come into being under way, rights taken away, quotas.
+
+use std::{
+    collections::HashSet,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tidelock_campaign::{Result, tables};
+
+use super::side::Side;
+use crate::{
+    class::Class,
+    fault::{EXACTLY_ONCE, Fault, Ongoing, Part},
+    world::World,
+};
+
+/// Records of a topic that many begin with at once, from each writer.
+const RECORDS: u64 = 200;
+const WRITERS: u64 = 4;
+/// How long everything may take to come back from the quarantine.
+const RELEASED_WITHIN: Duration = Duration::from_secs(60);
+/// How long the first refusal may take to be believed: clients try again first.
+const REFUSED_WITHIN: Duration = Duration::from_secs(20);
+const QUARANTINED: &str = "SELECT count(*) FROM tidelock.quarantine";
+/// How long a broker may take to learn of its rules.
+const LEARNT_WITHIN: Duration = Duration::from_millis(500);
+
+pub(super) fn faults() -> Vec<Fault> {
+    vec![
+        Fault {
+            class: Class::Admin,
+            name: "topic-race".into(),
+            doc: "five subjects of two groups and four producers begin with a topic that does not exist yet"
+                .into(),
+            must_hold: "each group handles every record once, nobody gives up; the rest as ever",
+            within: None,
+            lasts_ms: 0..=2_000,
+            touches: &[Part::Side],
+            inject: Box::new(|world, _| race(world)),
+        },
+        denied("writes-denied-in", tables::INPUT),
+        denied("writes-denied-out", tables::OUTPUT),
+        Fault {
+            class: Class::Admin,
+            name: "produce-throttled".into(),
+            doc: "each client may write a few KB a second to each broker".into(),
+            must_hold: EXACTLY_ONCE,
+            within: None,
+            lasts_ms: 3_000..=10_000,
+            touches: &[Part::Rules],
+            inject: Box::new(|world, rng| {
+                let rate = rng.u32(2_000..=8_000);
+                world.owe(QUOTA, |world| Ok(world.lab.cluster().limit_produce(None)?));
+                world.lab.cluster().limit_produce(Some(f64::from(rate)))?;
+                Ok(Ongoing::new(format!("{rate} bytes a second"), |world| world.pay(QUOTA)))
+            }),
+        },
+    ]
+}
+
+const QUOTA: &str = "the quota";
+
+/// Everyone is sent off at once, and nobody has created the topic.
+fn race(world: &World) -> Result<Ongoing> {
+    let mut side = Side::new(world, "race");
+    let (one, other) = (side.group.clone(), format!("{}b", side.group));
+    side.hire(world, &one, 3)?;
+    side.hire(world, &other, 2)?;
+    let written: Result<()> = thread::scope(|scope| {
+        let topic = &side.topic;
+        let writer = |number| move || world.cluster.write(topic, 1, number * RECORDS..(number + 1) * RECORDS);
+        let writers: Vec<_> = (0..WRITERS).map(|number| scope.spawn(writer(number))).collect();
+        writers.into_iter().try_for_each(|writer| writer.join().map_err(|_| "a writer panicked")?)
+    });
+    written?;
+    Ok(Ongoing::new(side.topic.clone(), move |world| {
+        let expected = i64::try_from(RECORDS * WRITERS)?;
+        let mut seen = Vec::new();
+        for group in [&one, &other] {
+            let handled = side.wait_handled(world, group, 1, expected)?;
+            if (handled.rows, handled.records) != (expected, expected) {
+                world.crew.find(group, &format!("handled of {expected} records {handled:?}"));
+            }
+            seen.push(format!("{handled:?}"));
+        }
+        let failed = side.failed(world);
+        if let Some(failed) = &failed {
+            world.crew.find(&side.topic, &format!("was given up by a reader: {failed}"));
+        }
+        world.history.note("side", json!({ "topic": side.topic, "groups": seen, "said": failed }))?;
+        side.end(world)
+    }))
+}
+
+/// What Kafka refuses goes to the quarantine, and is released when healed.
+fn denied(name: &'static str, topic: &'static str) -> Fault {
+    Fault {
+        class: Class::Admin,
+        name: name.into(),
+        doc: format!(
+            "the right to write to {topic} is taken away; given back, what was refused is released from the quarantine"
+        ),
+        must_hold: EXACTLY_ONCE,
+        within: None,
+        lasts_ms: 1_000..=5_000,
+        touches: &[Part::Rules],
+        inject: Box::new(move |world, _| {
+            world.owe(name, move |world| {
+                world.lab.cluster().allow_writes(topic)?;
+                thread::sleep(LEARNT_WITHIN);
+                let released = release(world)?;
+                world.history.note("released", json!({ "topic": topic, "quarantined": released }))
+            });
+            world.lab.cluster().deny_writes(topic)?;
+            let refused = || world.db.number(QUARANTINED).is_ok_and(|rows| rows > 0);
+            let missed =
+                if world.until(REFUSED_WITHIN, refused) { "" } else { ", of which nothing was refused" };
+            Ok(Ongoing::new(format!("{topic}{missed}"), move |world| world.pay(name)))
+        }),
+    }
+}
+
+/// Releases whatever is in the quarantine until nothing is; answers how many messages there were.
+fn release(world: &World) -> Result<usize> {
+    let framework = world.db.framework()?;
+    let deadline = Instant::now() + RELEASED_WITHIN;
+    let (mut seen, mut empty) = (HashSet::new(), 0);
+    // A transaction that was refused may still be about to tell so.
+    while empty < 5 {
+        if Instant::now() > deadline {
+            let left = world.db.number(QUARANTINED)?;
+            return Err(
+                format!("{left} messages are still in the quarantine after {RELEASED_WITHIN:?}").into()
+            );
+        }
+        let entries = world.db.block_on(framework.quarantine(1_000))?;
+        let mut asked = HashSet::new();
+        for entry in entries {
+            seen.insert(entry.id.to_string());
+            let under_key = (entry.topic, entry.key.as_bytes().map(<[u8]>::to_vec));
+            // One call is for a whole key.
+            if !entry.release_asked && (under_key.1.is_none() || asked.insert(under_key)) {
+                // It may be on its way already.
+                world.db.block_on(framework.release(entry.id)).ok();
+            }
+        }
+        empty = if world.db.number(QUARANTINED)? == 0 { empty + 1 } else { 0 };
+        thread::sleep(Duration::from_millis(200));
+    }
+    Ok(seen.len())
+}

@@ -1,0 +1,305 @@
+//! Class 6: leaders and coordinators moved, replicas taken away and given back, topics deleted and created again.
+
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use serde_json::json;
+use tidelock_campaign::{Result, tables};
+use tidelock_lab::Partition;
+
+use super::side::Side;
+use crate::{
+    class::Class,
+    fault::{EXACTLY_ONCE, Fault, Ongoing, Part},
+    world::World,
+};
+
+/// Clients learn of a new leader from the old one's refusal; a coordinator reads its log first.
+const MOVED_WITHIN: Duration = Duration::from_secs(15);
+/// Records of a topic's first life, and of its second where it is to pass the offset of the first.
+const RECORDS: u64 = 200;
+const MORE_RECORDS: u64 = 1_000;
+/// How long a subject may take until it says that its topic is gone: the group's metadata, ten seconds between two
+/// questions for the topic's id, and a machine that has other work.
+const SAID_WITHIN: Duration = Duration::from_secs(60);
+/// For how long what comes of the new topic from the old offset on may be handled: as long as between two questions for
+/// the topic's id, and what one batch takes.
+const NOT_ASKED_YET: Duration = Duration::from_secs(15);
+/// What must hold for a topic that is not the one that the group began with.
+const NEVER_SILENT: &str = "the subject says in its health that the topic is another one or gone, and has handled nothing \
+     of the new one but for what stood at its offset or behind it in the first seconds; the rest as ever";
+
+pub(super) fn faults() -> Vec<Fault> {
+    let mut faults = vec![
+        moved("data-leader-moved", "a partition of input or output is led by another broker", |all, rng| {
+            one_of(all, rng, is_data)
+        }),
+        moved(
+            "data-leaders-moved",
+            "every partition of input and output is led by another broker",
+            |all, _| every(all, is_data),
+        ),
+        moved(
+            "progress-leaders-moved",
+            "the partitions of the relay's positions are led by another broker",
+            |all, _| every(all, is_progress),
+        ),
+        moved("transaction-coordinator-moved", "a fifth of all transactions gets another coordinator", {
+            |all, rng| one_of(all, rng, |name| name == TRANSACTIONS)
+        }),
+        moved("transaction-coordinators-moved", "all transactions get another coordinator", |all, _| {
+            every(all, |name| name == TRANSACTIONS)
+        }),
+        moved("group-coordinators-moved", "all groups get another coordinator", |all, _| {
+            every(all, |name| name == GROUPS)
+        }),
+        reassigned(
+            "data-replicas-reassigned",
+            "two partitions of input and output lose their leader's replica",
+            is_data,
+        ),
+        reassigned(
+            "coordinator-replicas-reassigned",
+            "two partitions of Kafka's own lose their leader's replica",
+            |name| name == TRANSACTIONS || name == GROUPS,
+        ),
+    ];
+    for (name, doc, life) in [
+        ("topic-deleted", "a topic is deleted while it is read", Life::None),
+        ("topic-recreated", "a topic is deleted while it is read and created again, with fewer records", {
+            Life::Shorter
+        }),
+        (
+            "topic-recreated-longer",
+            "a topic is deleted while it is read and created again, with more records",
+            { Life::Longer },
+        ),
+        (
+            "topic-recreated-unseen",
+            "a topic is deleted and created again while nobody is there",
+            Life::Unseen,
+        ),
+    ] {
+        faults.push(Fault {
+            class: Class::Topology,
+            name: name.into(),
+            doc: doc.into(),
+            must_hold: NEVER_SILENT,
+            within: None,
+            lasts_ms: 0..=5_000,
+            touches: &[Part::Side],
+            inject: Box::new(move |world, _| another_life(world, life)),
+        });
+    }
+    faults
+}
+
+const TRANSACTIONS: &str = "__transaction_state";
+const GROUPS: &str = "__consumer_offsets";
+
+fn is_data(topic: &str) -> bool {
+    topic == tables::INPUT || topic == tables::OUTPUT
+}
+
+fn is_progress(topic: &str) -> bool {
+    topic.starts_with("tidelock")
+}
+
+fn every(mut all: Vec<Partition>, wanted: impl Fn(&str) -> bool) -> Vec<Partition> {
+    all.retain(|partition| wanted(&partition.topic));
+    all
+}
+
+fn one_of(all: Vec<Partition>, rng: &mut Rng, wanted: impl Fn(&str) -> bool) -> Vec<Partition> {
+    let mut some = every(all, wanted);
+    rng.shuffle(&mut some);
+    some.truncate(1);
+    some
+}
+
+type Choose = fn(Vec<Partition>, &mut Rng) -> Vec<Partition>;
+
+fn moves(name: &'static str, doc: &str, inject: crate::fault::Inject) -> Fault {
+    Fault {
+        class: Class::Topology,
+        name: name.into(),
+        doc: doc.into(),
+        must_hold: EXACTLY_ONCE,
+        within: Some(MOVED_WITHIN),
+        lasts_ms: 500..=8_000,
+        touches: &[Part::Brokers],
+        inject,
+    }
+}
+
+/// Moves leaders about, and elects the preferred ones when healed.
+fn moved(name: &'static str, what: &str, choose: Choose) -> Fault {
+    let doc = format!("{what}, once or several times; the preferred leader is elected when healed");
+    moves(
+        name,
+        &doc,
+        Box::new(move |world, rng| {
+            let cluster = world.lab.cluster();
+            cluster.wait_in_sync()?;
+            let chosen = choose(cluster.partitions()?, rng);
+            if chosen.is_empty() {
+                return Err("there is no such partition".into());
+            }
+            let before = chosen.clone();
+            world.owe(name, move |world| restore(world, &before));
+            let rounds = rng.u32(1..=3);
+            for _ in 0..rounds {
+                for partition in &chosen {
+                    let led_by = world.lab.cluster().leader_of(&partition.topic, partition.index)?;
+                    let mut others = partition.replicas.clone();
+                    others.retain(|broker| Some(*broker) != led_by);
+                    let other = *rng.choice(&others).ok_or("a partition with one replica")?;
+                    world.lab.cluster().move_leader(&partition.topic, partition.index, other)?;
+                }
+                world.sleep(Duration::from_millis(rng.u64(0..1500)));
+            }
+            let what = format!("{rounds} times {}", names(&chosen));
+            Ok(Ongoing::new(what, move |world| world.pay(name)))
+        }),
+    )
+}
+
+/// Takes the leader's replica of two partitions away, and gives it back when healed.
+fn reassigned(name: &'static str, what: &str, wanted: fn(&str) -> bool) -> Fault {
+    let doc = format!("{what}, which they copy again when healed");
+    moves(
+        name,
+        &doc,
+        Box::new(move |world, rng| {
+            let cluster = world.lab.cluster();
+            cluster.wait_in_sync()?;
+            let mut chosen = every(cluster.partitions()?, wanted);
+            rng.shuffle(&mut chosen);
+            chosen.truncate(2);
+            let before = chosen.clone();
+            world.owe(name, move |world| restore(world, &before));
+            for partition in &chosen {
+                let mut rest = partition.replicas.clone();
+                rest.retain(|broker| Some(*broker) != partition.leader);
+                cluster.reassign(&partition.topic, partition.index, &rest)?;
+            }
+            Ok(Ongoing::new(names(&chosen), move |world| world.pay(name)))
+        }),
+    )
+}
+
+fn names(partitions: &[Partition]) -> String {
+    let mut names: Vec<_> = partitions.iter().map(|each| format!("{}[{}]", each.topic, each.index)).collect();
+    if names.len() > 3 {
+        let rest = names.len() - 2;
+        names.truncate(2);
+        names.push(format!("{rest} more"));
+    }
+    names.join(", ")
+}
+
+/// The replicas and leaders that these partitions had.
+fn restore(world: &World, partitions: &[Partition]) -> Result<()> {
+    let cluster = world.lab.cluster();
+    for Partition { topic, index, replicas, .. } in partitions {
+        cluster.reassign(topic, *index, replicas)?;
+    }
+    cluster.wait_in_sync()?;
+    for Partition { topic, index, .. } in partitions {
+        cluster.elect_leaders(topic, *index)?;
+    }
+    Ok(())
+}
+
+/// What comes after a topic was deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// Nothing.
+    None,
+    /// A topic that ends before the offset that the group has come to.
+    Shorter,
+    /// One that goes on beyond it.
+    Longer,
+    /// The same, while nobody reads.
+    Unseen,
+}
+
+fn another_life(world: &World, life: Life) -> Result<Ongoing> {
+    let mut side = Side::new(world, "deleted");
+    side.create(world, 2)?;
+    let group = side.group.clone();
+    side.hire(world, &group, 1)?;
+    world.cluster.write(&side.topic, 1, 0..RECORDS)?;
+    let handled = side.wait_handled(world, &group, 1, RECORDS as i64)?;
+    if handled.records < RECORDS as i64 {
+        return Err(format!("of {RECORDS} records {handled:?} before anything was done").into());
+    }
+    // The position in the log follows the database's.
+    world.sleep(Duration::from_secs(1));
+    let fences = side.fences(world)?;
+    if life == Life::Unseen {
+        side.kill(world);
+    }
+    side.delete(world)?;
+    let created = Instant::now();
+    let records = match life {
+        Life::None => 0,
+        Life::Shorter => RECORDS / 4,
+        Life::Longer | Life::Unseen => MORE_RECORDS,
+    };
+    if records > 0 {
+        side.create(world, 2)?;
+        world.cluster.write(&side.topic, 2, 0..records)?;
+    }
+    if life == Life::Unseen {
+        side.hire(world, &group, 1)?;
+    }
+    let topic = side.topic.clone();
+    Ok(Ongoing::new(topic, move |world| {
+        let deadline = Instant::now() + SAID_WITHIN;
+        while side.failed(world).is_none() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        let (said, after) = (side.failed(world), created.elapsed());
+        let then = side.handled(world, &group, 2)?;
+        std::thread::sleep(Duration::from_secs(3));
+        let (first, second) = (side.handled(world, &group, 1)?, side.handled(world, &group, 2)?);
+        let below: Vec<String> = fences
+            .iter()
+            .map(|(partition, offset)| format!("partition = {partition} AND \"offset\" < {offset}"))
+            .collect();
+        let skipped = world.db.number(format!(
+            "SELECT count(*) FROM campaign.side WHERE topic = '{}' AND life = 2 AND ({})",
+            side.topic,
+            below.join(" OR ")
+        ))?;
+        world.history.note(
+            "side",
+            json!({
+                "topic": side.topic, "life": format!("{life:?}"), "said": said, "after_ms": after.as_millis() as u64,
+                "first": format!("{first:?}"), "second": format!("{second:?}"), "below the old offset": skipped,
+            }),
+        )?;
+        let mut wrong = Vec::new();
+        let expected = i64::try_from(RECORDS)?;
+        if said.is_none() {
+            wrong.push(format!("says nothing within {SAID_WITHIN:?}"));
+        }
+        if (first.rows, first.records) != (expected, expected) {
+            wrong.push(format!("has of {expected} records of the first topic {first:?}"));
+        }
+        if second.rows != second.records || skipped > 0 {
+            wrong.push(format!("has of the second topic {second:?}, {skipped} from before its offset"));
+        }
+        if said.is_some() && second != then {
+            wrong.push(format!("went on after it said so: {then:?}, then {second:?}"));
+        }
+        if second.rows > 0 && after > NOT_ASKED_YET {
+            wrong.push(format!("went on for {after:?} with another topic, {second:?}"));
+        }
+        for wrong in wrong {
+            world.crew.find(&format!("the reader of {}, {life:?},", side.topic), &wrong);
+        }
+        side.end(world)
+    }))
+}
