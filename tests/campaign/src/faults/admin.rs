@@ -21,7 +21,8 @@ const RECORDS: u64 = 200;
 const WRITERS: u64 = 4;
 /// How long everything may take to come back from the quarantine.
 const RELEASED_WITHIN: Duration = Duration::from_secs(60);
-/// How long the first refusal may take to be believed: clients try again first.
+/// How long is waited for a refusal of a record: it needs the right to go between AddPartitionsToTxn and Produce; otherwise
+/// the whole transaction fails, and is tried again until the right is back.
 const REFUSED_WITHIN: Duration = Duration::from_secs(20);
 const QUARANTINED: &str = "SELECT count(*) FROM tidelock.quarantine";
 /// How long a broker may take to learn of its rules.
