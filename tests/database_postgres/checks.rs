@@ -1,7 +1,12 @@
 //! What `check` finds in a database that cannot keep the promise.
 
+use std::time::Duration;
+
 use tidelock::{
-    database::{Database as _, Source as _},
+    database::{
+        Database as _, Source as _,
+        postgres::{Postgres, PostgresConfig},
+    },
     error::Kind,
 };
 
