@@ -90,7 +90,7 @@ async fn a_server_that_cannot_be_reached_is_named_with_the_reason() {
         let connect_timeout = Duration::from_secs(1);
         let config =
             PostgresConfig { url: url.to_owned().into(), connect_timeout, ..PostgresConfig::default() };
-        Postgres::connect(config).await.err().expect("nobody is there")
+        Postgres::connect(config).await.expect_err("nobody is there")
     };
     let error = connect("postgres://ada:secret@127.0.0.1:1/shop").await;
     assert_eq!(error.kind(), Kind::Unavailable);
