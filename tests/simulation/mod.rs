@@ -2,7 +2,8 @@
 //! seams, on a clock that nobody waits for: each seed is a history, and every history is judged.
 //!
 //! `TIDELOCK_TEST_SEED=42 cargo test --all-features --test main simulation::replay -- --nocapture` lives one history
-//! again and prints it; `TIDELOCK_TEST_HISTORIES=1000000 cargo test --release ... simulation::campaign` is the large form.
+//! again and prints it; `TIDELOCK_TEST_HISTORIES=1000000 ... simulation::campaign` is the large form. `./check` compiles it with
+//! `CARGO_PROFILE_TEST_OPT_LEVEL=1`: a history takes less than half the CPU time.
 
 mod bugs;
 mod fate;
@@ -12,11 +13,12 @@ mod world;
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicU64, Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use nix::{
     sched::{CpuSet, sched_setaffinity},
+    time::ClockId,
     unistd::Pid,
 };
 
@@ -32,6 +34,11 @@ fn stay_on(core: usize) {
     }
 }
 
+/// Of the whole process, SQLite's threads as well: what other programs do on the machine does not show in it.
+fn cpu_time() -> Duration {
+    ClockId::CLOCK_PROCESS_CPUTIME_ID.now().unwrap().into()
+}
+
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name)
         .ok()
@@ -44,7 +51,7 @@ fn campaign() {
     let histories = setting("TIDELOCK_TEST_HISTORIES").unwrap_or(1_000);
     let first = setting("TIDELOCK_TEST_SEED").unwrap_or(0);
     let next = &AtomicU64::new(first);
-    let started = Instant::now();
+    let (started, cpu) = (Instant::now(), cpu_time());
     let work = |core| {
         stay_on(core);
         let (mut messages, mut faults) = (0, BTreeMap::new());
@@ -72,9 +79,12 @@ fn campaign() {
     for (fault, count) in done.iter().flat_map(|(_, faults)| faults) {
         *faults.entry(fault).or_default() += count;
     }
-    let rate = histories as f64 / started.elapsed().as_secs_f64();
+    let rate = histories as f64 / started.elapsed().as_secs_f64() / CORES as f64;
+    let cost = (cpu_time() - cpu).as_secs_f64() * 1e3 / histories as f64;
     println!(
-        "{histories} histories, {messages} messages, {rate:.0} histories/s on {CORES} cores; faults: {faults:?}"
+        "{histories} histories, {messages} messages, {rate:.0} histories/s a core on {CORES} cores, {cost:.2} ms of CPU \
+         time a history, which is {:.0}/s on a core of its own; faults: {faults:?}",
+        1e3 / cost
     );
 }
 

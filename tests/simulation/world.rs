@@ -7,12 +7,11 @@ use std::{
     time::Duration,
 };
 
-use futures_executor::block_on;
 use serde::{Deserialize, Serialize};
 use sqlx::{Row, SqliteConnection};
 use tidelock::{
     commit::Commit,
-    database::sqlite::Sqlite,
+    database::sqlite::{Sqlite, on_the_spot},
     event::Event,
     failpoint::{self, Variant},
     log::{
@@ -34,9 +33,9 @@ use super::{
 use crate::crash::verdict::Verdict;
 
 const SCHEMA: &str = "
-    CREATE TABLE counter (key text PRIMARY KEY, n integer NOT NULL);
-    CREATE TABLE ledger (key text NOT NULL, n integer NOT NULL);
-    CREATE TABLE effect (id integer PRIMARY KEY AUTOINCREMENT, key text NOT NULL, n integer NOT NULL);";
+    CREATE TABLE ledger (key text NOT NULL, n integer NOT NULL, PRIMARY KEY (key, n));
+    CREATE TABLE effect (id integer PRIMARY KEY AUTOINCREMENT, key text NOT NULL, n integer NOT NULL);
+    CREATE VIEW everything AS SELECT 1;";
 thread_local! {
     static DATABASE: Cell<Option<Sqlite>> = const { Cell::new(None) };
 }
@@ -104,7 +103,7 @@ impl Handler<Store> for Copy {
             tokio::time::sleep(Duration::from_millis(self.fate.random(|random| random.u64(..3_000)))).await;
         }
         let insert = sqlx::query("INSERT INTO effect (key, n) VALUES ($1, $2)").bind(key).bind(n);
-        block_on(insert.execute(context.connection()))?;
+        on_the_spot(insert.execute(context.connection()))?;
         if !self.fate.is_calm() && self.fate.random(|random| random.u32(..40) == 0) {
             return Err("the handler fails".into());
         }
@@ -199,18 +198,20 @@ async fn created() -> Sqlite {
     let database = Sqlite::in_memory().await.unwrap().inline();
     database.migrate().await.unwrap();
     let mut transaction = database.outbox().begin().await.unwrap();
-    block_on(sqlx::raw_sql(SCHEMA).execute(&mut *transaction)).unwrap();
+    on_the_spot(sqlx::raw_sql(SCHEMA).execute(&mut *transaction)).unwrap();
+    let tables = "SELECT group_concat('DELETE FROM \"' || name || '\";', ' ') FROM sqlite_schema WHERE type = 'table' \
+                  AND name NOT IN ('tidelock_database', 'tidelock_migration')";
+    let empty: String = on_the_spot(sqlx::query_scalar(tables).fetch_one(&mut *transaction)).unwrap();
+    let trigger = format!("CREATE TRIGGER empty INSTEAD OF DELETE ON everything BEGIN {empty} END");
+    on_the_spot(sqlx::raw_sql(sqlx::AssertSqlSafe(trigger)).execute(&mut *transaction)).unwrap();
     transaction.commit().await.unwrap();
     database
 }
 
-/// As new, which takes longer to make than a history to live.
+/// As new, which takes longer to make than a history to live. The trigger is compiled once.
 async fn emptied(database: Sqlite) -> Sqlite {
     let mut transaction = database.outbox().begin().await.unwrap();
-    let tables = "SELECT group_concat('DELETE FROM \"' || name || '\"', ';') FROM sqlite_schema WHERE type = 'table' \
-                  AND name NOT IN ('tidelock_database', 'tidelock_migration')";
-    let empty: String = block_on(sqlx::query_scalar(tables).fetch_one(&mut *transaction)).unwrap();
-    block_on(sqlx::raw_sql(sqlx::AssertSqlSafe(empty)).execute(&mut *transaction)).unwrap();
+    on_the_spot(sqlx::query("DELETE FROM everything").execute(&mut *transaction)).unwrap();
     transaction.commit().await.unwrap();
     database
 }
@@ -243,6 +244,13 @@ impl Shape {
     }
 }
 
+/// What the database holds.
+struct Tables {
+    left: i64,
+    ledger: Vec<(String, i64)>,
+    effects: Vec<(String, i64)>,
+}
+
 #[derive(Clone)]
 struct World {
     log: Embedded,
@@ -259,8 +267,8 @@ impl World {
             shards: shape.shards,
             max_rows: shape.max_rows,
             // All processes share the hint of the one database; a look now and then is enough.
-            poll_busy: Duration::from_secs(1),
-            poll_idle: Duration::from_secs(1),
+            poll_busy: Duration::from_secs(3),
+            poll_idle: Duration::from_secs(3),
             assignor: shape.assignor,
             ..RelayConfig::new("sim")
         };
@@ -365,40 +373,36 @@ impl World {
     async fn settle(&self) -> (Option<String>, usize) {
         let until = Instant::now() + PATIENCE;
         loop {
-            let (left, ledger, effects) = self.counts().await;
-            if left == 0 && effects >= ledger && self.fate_is_done().await {
+            let Tables { left, ledger, effects } = self.tables().await;
+            let (messages, effects) = (ledger.len(), effects.len());
+            if left == 0 && effects >= messages && self.outputs_are_there(&ledger).await {
                 tokio::time::sleep(QUIET).await;
-                return (None, ledger as usize);
+                return (None, messages);
             }
             if Instant::now() >= until {
-                return (
-                    Some(format!("stuck: {left} rows in the outbox, {effects} effects of {ledger}")),
-                    ledger as usize,
-                );
+                let stuck = format!("stuck: {left} rows in the outbox, {effects} effects of {messages}");
+                return (Some(stuck), messages);
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 
     /// The outputs may come later than the effects: a successor sends them.
-    async fn fate_is_done(&self) -> bool {
-        let ledger = self.pairs("ledger").await;
+    async fn outputs_are_there(&self, ledger: &[(String, i64)]) -> bool {
         let outputs: i64 = ledger.iter().map(|(_, n)| copies(*n)).sum();
         self.records(Out::TOPIC).await.len() as i64 >= outputs
     }
 
-    async fn counts(&self) -> (i64, i64, i64) {
+    async fn tables(&self) -> Tables {
         let mut transaction = self.database.outbox().begin().await.unwrap();
-        let query = "SELECT (SELECT count(*) FROM tidelock_outbox), (SELECT count(*) FROM ledger), (SELECT count(*) FROM effect)";
-        let row = block_on(sqlx::query(query).fetch_one(&mut *transaction)).unwrap();
-        (row.get(0), row.get(1), row.get(2))
-    }
-
-    async fn pairs(&self, table: &str) -> Vec<(String, i64)> {
-        let mut transaction = self.database.outbox().begin().await.unwrap();
-        let query = sqlx::AssertSqlSafe(format!("SELECT key, n FROM {table} ORDER BY rowid"));
-        let rows = block_on(sqlx::query(query).fetch_all(&mut *transaction)).unwrap();
-        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+        let query = "SELECT 0, 0, '', count(*) FROM tidelock_outbox UNION ALL SELECT 1, rowid, key, n FROM ledger \
+                     UNION ALL SELECT 2, id, key, n FROM effect ORDER BY 1, 2";
+        let rows = on_the_spot(sqlx::query(query).fetch_all(&mut *transaction)).unwrap();
+        let of = |table: i64| {
+            let rows = rows.iter().filter(move |row| row.get::<i64, _>(0) == table);
+            rows.map(|row| (row.get(2), row.get(3))).collect::<Vec<(String, i64)>>()
+        };
+        Tables { left: of(0)[0].1, ledger: of(1), effects: of(2) }
     }
 
     /// Every committed record of a topic, partition by partition, read by a group of its own.
@@ -444,7 +448,8 @@ impl World {
     }
 
     async fn judge(&self, stuck: Option<String>, messages: usize) -> History {
-        let ledger: BTreeSet<(String, i64)> = self.pairs("ledger").await.into_iter().collect();
+        let Tables { ledger, effects, .. } = self.tables().await;
+        let ledger: BTreeSet<(String, i64)> = ledger.into_iter().collect();
         let mut published: Vec<(String, i64)> = self
             .records(In::TOPIC)
             .await
@@ -468,7 +473,7 @@ impl World {
             .collect();
         History {
             published: Verdict::of(&ledger, &published),
-            effects: Verdict::of(&ledger, &self.pairs("effect").await),
+            effects: Verdict::of(&ledger, &effects),
             outputs: Verdict::of(&expected, &outputs),
             stuck,
             messages,
@@ -480,11 +485,8 @@ impl World {
 
 /// The next number of the key, written down in the ledger.
 fn next(connection: &mut SqliteConnection, key: &str) -> i64 {
-    let count = sqlx::query(
-        "INSERT INTO counter VALUES ($1, 1) ON CONFLICT (key) DO UPDATE SET n = n + 1 RETURNING n",
+    let next = sqlx::query(
+        "INSERT INTO ledger SELECT $1, 1 + coalesce(max(n), 0) FROM ledger WHERE key = $1 RETURNING n",
     );
-    let n: i64 = block_on(count.bind(key).fetch_one(&mut *connection)).unwrap().get(0);
-    block_on(sqlx::query("INSERT INTO ledger VALUES ($1, $2)").bind(key).bind(n).execute(connection))
-        .unwrap();
-    n
+    on_the_spot(next.bind(key).fetch_one(connection)).unwrap().get(0)
 }

@@ -57,9 +57,20 @@
 //! - What is enqueued in a transaction of the service's own pool that was ended from within is committed by itself: only
 //!   the framework's writer notices.
 
-use std::{fmt, path::Path, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::Path,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{
+    SqliteConnection,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
+};
 use tokio::{
     sync::{Mutex, Notify},
     time::{Instant, sleep},
@@ -179,10 +190,33 @@ impl Sqlite {
     /// The one way to SQLite: everything that talks to it goes through here.
     async fn call<F: Future>(&self, talk: F) -> F::Output {
         match self.inline {
-            true => futures_executor::block_on(talk),
+            true => on_the_spot(talk),
             false => talk.await,
         }
     }
+}
+
+/// Finishes it while no other task runs. SQLite answers from a thread of its own: on one core it takes turns with this
+/// one, which costs less than to sleep and be woken for each answer.
+#[doc(hidden)]
+pub fn on_the_spot<F: Future>(talk: F) -> F::Output {
+    let mut talk = pin!(talk);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        match talk.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::yield_now(),
+        }
+    }
+}
+
+/// The row that a statement writes. Not `fetch_one`, which ends the statement at the row: an error of the commit, which
+/// comes after it, would be lost.
+async fn written<'q>(
+    statement: Query<'q, sqlx::Sqlite, SqliteArguments>,
+    connection: &mut SqliteConnection,
+) -> Result<SqliteRow, sqlx::Error> {
+    statement.fetch_all(connection).await?.pop().ok_or(sqlx::Error::RowNotFound)
 }
 
 fn safe(options: SqliteConnectOptions) -> SqliteConnectOptions {

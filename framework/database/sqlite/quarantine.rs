@@ -61,8 +61,27 @@ impl Sqlite {
         Err(claim.outdated(what))
     }
 
+    /// Whether there is anything to settle, or a claim that is outdated: then nobody waits for a right to write.
+    async fn is_unsettled(&self, claim: Claim) -> Result<bool> {
+        let unsettled = format!(
+            "SELECT NOT EXISTS (SELECT 1 FROM tidelock_relay_shard WHERE shard = ?1 AND epoch = ?2) \
+             OR EXISTS (SELECT 1 FROM tidelock_quarantine WHERE state IN ('proposed', 'releasing'){})",
+            shard_filter(claim.shard)
+        );
+        let mut connection = self.writer().await?;
+        let unsettled = sqlx::query(AssertSqlSafe(unsettled))
+            .bind(claim.shard.index)
+            .bind(claim.epoch)
+            .fetch_one(&mut *connection);
+        let row = self.call(unsettled).await.map_err(failed("settle the quarantine"))?;
+        Ok(row.get(0))
+    }
+
     pub(super) async fn settle_attempts(&self, claim: Claim, attempt: Option<Uuid>) -> Result<u64> {
         let what = "settle the quarantine";
+        if !self.is_unsettled(claim).await? {
+            return Ok(0);
+        }
         let mut transaction = self.begin_under(claim, what).await?;
         let settled = self.call(settle(&mut transaction, claim.shard, attempt)).await;
         let settled = settled.map_err(failed(what))?;

@@ -32,6 +32,7 @@ pub struct SqliteReader {
     identity: Uuid,
     /// `None` for a database in memory: then it waits for its turn as writers do.
     own: Option<SqliteConnection>,
+    /// The rows, and at their end one without a topic: its time is the last `seq` that was ever given out.
     select: String,
     shard: Shard,
     /// Where it stands once everything it handed out is published.
@@ -57,9 +58,12 @@ impl SqliteReader {
             identity,
             own,
             select: format!(
-                "SELECT seq, id, topic, key, payload, type, headers, time FROM tidelock_outbox \
-                 WHERE seq > ?1{} ORDER BY seq LIMIT ?2",
-                shard_filter(shard)
+                "SELECT seq, id, topic, key, payload, type, headers, time FROM tidelock_outbox WHERE seq > ?1{} \
+                 UNION ALL SELECT {}, NULL, NULL, NULL, NULL, NULL, NULL, \
+                 coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'tidelock_outbox'), 0) \
+                 ORDER BY 1 LIMIT ?2",
+                shard_filter(shard),
+                i64::MAX
             ),
             shard,
             place,
@@ -147,21 +151,23 @@ async fn fetch(
     let mut rows = Vec::new();
     let mut bytes = 0;
     let query = sqlx::query(AssertSqlSafe(select.to_owned())).bind(after).bind(limit);
-    let mut stream = query.fetch(&mut *connection);
+    let mut stream = query.fetch(connection);
     while let Some(row) = stream.next().await {
-        let row = decode(&row?, texts)?;
+        let row = row?;
+        if row.try_get::<Option<&str>, _>(2)?.is_none() {
+            if rows.is_empty() {
+                return Ok(Found::Nothing { last: row.try_get(7)? });
+            }
+            break;
+        }
+        let row = decode(&row, texts)?;
         bytes += size(&row);
         rows.push(row);
         if bytes > MAX_BYTES {
             break;
         }
     }
-    drop(stream);
-    if !rows.is_empty() {
-        return Ok(Found::Rows(rows));
-    }
-    let last = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'tidelock_outbox'), 0)";
-    Ok(Found::Nothing { last: sqlx::query(last).fetch_one(connection).await?.try_get(0)? })
+    Ok(Found::Rows(rows))
 }
 
 fn decode(row: &SqliteRow, texts: &mut Texts) -> Result<OutboxRow, sqlx::Error> {

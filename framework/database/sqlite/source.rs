@@ -13,6 +13,7 @@ use super::{
     fault::failed,
     position::Place,
     reader::{SqliteReader, went_back},
+    written,
 };
 use crate::{
     database::{Claim, HeldKey, Quarantined, Released, Shard, Source, batch::shard_filter, require_shards},
@@ -44,11 +45,14 @@ impl Source for Sqlite {
     }
 
     async fn fix_shards(&self, count: u32) -> Result<()> {
-        let mut transaction = self.begin_writing().await?;
-        let fixed = self.call(fix_shards(&mut transaction, count)).await;
-        let fixed = fixed.map_err(failed("read the number of shards"))?;
-        transaction.save().await?;
-        require_shards(fixed, count)
+        let mut connection = self.writer().await?;
+        let fix = sqlx::query(
+            "INSERT INTO tidelock_relay (one, shards) VALUES (1, ?1) \
+             ON CONFLICT (one) DO UPDATE SET shards = shards RETURNING shards",
+        );
+        let fix = written(fix.bind(count), &mut connection);
+        let row = self.call(fix).await.map_err(failed("read the number of shards"))?;
+        require_shards(row.get(0), count)
     }
 
     async fn started(&self, shard: Shard) -> Result<bool> {
@@ -79,7 +83,7 @@ impl Source for Sqlite {
             "INSERT INTO tidelock_relay_shard (shard, epoch) VALUES (?1, 1) \
              ON CONFLICT (shard) DO UPDATE SET epoch = epoch + 1 RETURNING epoch",
         );
-        let claim = claim.bind(shard.index).fetch_one(&mut *connection);
+        let claim = written(claim.bind(shard.index), &mut connection);
         let row = self.call(claim).await.map_err(failed("claim the shard"))?;
         Ok(Claim { shard, epoch: row.get(0) })
     }
@@ -95,7 +99,7 @@ impl Source for Sqlite {
         drop(reading);
         let state = state.map_err(failed("read the identity of the database"))?;
         state.require(&place)?;
-        if place.database.is_some() {
+        if state.leftover {
             self.sweep(shard, place.seq, state.database).await?;
         }
         SqliteReader::open(self, shard, place, state.database).await
@@ -160,33 +164,36 @@ impl Sqlite {
     }
 }
 
-async fn fix_shards(connection: &mut SqliteConnection, count: u32) -> Result<u32, sqlx::Error> {
-    sqlx::query("INSERT INTO tidelock_relay (one, shards) VALUES (1, ?1) ON CONFLICT DO NOTHING")
-        .bind(count)
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query("SELECT shards FROM tidelock_relay").fetch_one(connection).await?.try_get(0)
-}
-
 /// What tells this database's history from another's.
 struct State {
     database: Uuid,
     /// The last `seq` that was ever given out.
     last: i64,
     marked: bool,
+    /// Published rows or old marks are still there.
+    leftover: bool,
 }
 
 async fn state(connection: &mut SqliteConnection, shard: Shard, place: &Place) -> Result<State, sqlx::Error> {
-    let row = sqlx::query(
+    let state = format!(
         "SELECT id, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'tidelock_outbox'), 0), \
-         EXISTS (SELECT 1 FROM tidelock_mark WHERE shard = ?1 AND seq = ?2 AND mark = ?3) FROM tidelock_database",
-    )
-    .bind(shard.index)
-    .bind(place.seq)
-    .bind(place.mark)
-    .fetch_one(connection)
-    .await?;
-    Ok(State { database: row.try_get(0)?, last: row.try_get(1)?, marked: row.try_get(2)? })
+         EXISTS (SELECT 1 FROM tidelock_mark WHERE shard = ?1 AND seq = ?2 AND mark = ?3), \
+         EXISTS (SELECT 1 FROM tidelock_outbox WHERE seq <= ?2{}) \
+         OR EXISTS (SELECT 1 FROM tidelock_mark WHERE shard = ?1 AND seq < ?2) FROM tidelock_database",
+        shard_filter(shard)
+    );
+    let row = sqlx::query(AssertSqlSafe(state))
+        .bind(shard.index)
+        .bind(place.seq)
+        .bind(place.mark)
+        .fetch_one(connection)
+        .await?;
+    Ok(State {
+        database: row.try_get(0)?,
+        last: row.try_get(1)?,
+        marked: row.try_get(2)?,
+        leftover: row.try_get(3)?,
+    })
 }
 
 fn another(found: Uuid, expected: Uuid) -> Error {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::{Row, SqliteConnection};
 
-use super::{Sqlite, SqliteUnit, fault::failed};
+use super::{Sqlite, SqliteUnit, fault::failed, written};
 use crate::{
     database::{Database, Fence, FenceKey, FirstStart, Quarantined},
     error::Result,
@@ -32,11 +32,10 @@ impl Database for Sqlite {
     }
 
     async fn first_start(&self, key: &FenceKey, partitions: i32) -> Result<FirstStart> {
-        let mut transaction = self.begin_writing().await?;
-        let first = self.call(first_start(&mut transaction, key, partitions)).await;
-        let first = first.map_err(failed("record the first start"))?;
-        transaction.save().await?;
-        Ok(first)
+        let mut connection = self.writer().await?;
+        self.call(first_start(&mut connection, key, partitions))
+            .await
+            .map_err(failed("record the first start"))
     }
 
     async fn note_topic(&self, key: &FenceKey, id: &str) -> Result<Option<String>> {
@@ -117,24 +116,17 @@ async fn first_start(
     key: &FenceKey,
     partitions: i32,
 ) -> Result<FirstStart, sqlx::Error> {
-    sqlx::query(
-        "INSERT INTO tidelock_consumer_topic (\"group\", topic, partitions) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+    let first = sqlx::query(
+        "INSERT INTO tidelock_consumer_topic (\"group\", topic, partitions) VALUES (?1, ?2, ?3) \
+         ON CONFLICT (\"group\", topic) DO UPDATE SET partitions = partitions \
+         RETURNING partitions, EXISTS (SELECT 1 FROM tidelock_fenced f \
+           WHERE f.\"group\" = ?1 AND f.topic = ?2 AND f.partition = ?4)",
     )
     .bind(&*key.group)
     .bind(&*key.topic)
     .bind(partitions)
-    .execute(&mut *connection)
-    .await?;
-    let row = sqlx::query(
-        "SELECT partitions, EXISTS (SELECT 1 FROM tidelock_fenced f \
-           WHERE f.\"group\" = c.\"group\" AND f.topic = c.topic AND f.partition = ?3) \
-         FROM tidelock_consumer_topic c WHERE \"group\" = ?1 AND topic = ?2",
-    )
-    .bind(&*key.group)
-    .bind(&*key.topic)
-    .bind(key.partition)
-    .fetch_one(connection)
-    .await?;
+    .bind(key.partition);
+    let row = written(first, connection).await?;
     Ok(FirstStart { partitions: row.try_get(0)?, fenced: row.try_get(1)? })
 }
 

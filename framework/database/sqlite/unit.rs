@@ -79,7 +79,9 @@ impl Unit for SqliteUnit {
         let updated = self.database.call(update).await;
         // First of all: outside the transaction the statement was refused for that reason.
         self.transaction.require_open()?;
-        Ok(updated.map_err(failed("advance the fence"))?.rows_affected() == 1)
+        let updated = updated.map_err(failed("advance the fence"))?;
+        self.transaction.waited_for();
+        Ok(updated.rows_affected() == 1)
     }
 
     async fn commit(self) -> Commit {

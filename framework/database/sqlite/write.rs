@@ -37,7 +37,10 @@ impl Enqueue for Sqlite {
         };
         transaction.require_open().map_err(not_enqueued)?;
         inserted?;
-        transaction.save().await.map_err(not_enqueued)
+        if !messages.is_empty() {
+            transaction.waited_for();
+        }
+        transaction.save_all().await.map_err(not_enqueued)
     }
 
     fn enqueued(&self) {

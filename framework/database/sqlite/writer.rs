@@ -162,7 +162,7 @@ impl Sqlite {
         self.call(begin).await.map_err(fault::failed("begin a transaction"))?;
         let since = writer.watch.ended.load(SeqCst);
         writer.watch.closed.store(true, SeqCst);
-        Ok(SqliteTransaction { database: self.clone(), writer, since, open: true })
+        Ok(SqliteTransaction { database: self.clone(), writer, since, open: true, quiet: true })
     }
 }
 
@@ -174,6 +174,8 @@ pub struct SqliteTransaction {
     /// How many transactions had ended before this one.
     since: u64,
     open: bool,
+    /// Nothing is on its way to SQLite: everything that was begun was waited for.
+    quiet: bool,
 }
 
 impl fmt::Debug for SqliteTransaction {
@@ -192,6 +194,7 @@ impl Deref for SqliteTransaction {
 
 impl DerefMut for SqliteTransaction {
     fn deref_mut(&mut self) -> &mut SqliteConnection {
+        self.quiet = false;
         &mut self.writer.connection
     }
 }
@@ -216,8 +219,20 @@ impl SqliteTransaction {
         database.call(self.end()).await
     }
 
-    /// Commits; an error leaves open whether it took effect only where its kind is `Unknown`.
-    pub(super) async fn save(self) -> Result<()> {
+    /// A statement of the framework was waited for, and with it everything that was begun before.
+    pub(super) fn waited_for(&mut self) {
+        self.quiet = true;
+    }
+
+    /// Commits statements of the framework, all of which were waited for; an error leaves open whether they took effect
+    /// only where its kind is `Unknown`.
+    pub(super) async fn save(mut self) -> Result<()> {
+        self.waited_for();
+        self.save_all().await
+    }
+
+    /// The same, whatever was begun.
+    pub(super) async fn save_all(self) -> Result<()> {
         match self.commit().await {
             Commit::Committed => Ok(()),
             Commit::Aborted(error) | Commit::Unknown(error) => Err(error),
@@ -226,7 +241,9 @@ impl SqliteTransaction {
 
     async fn end(&mut self) -> Commit {
         // Whatever a handler began and did not wait for is done after this.
-        if let Err(error) = self.writer.connection.ping().await {
+        if !self.quiet
+            && let Err(error) = self.writer.connection.ping().await
+        {
             return Commit::Aborted(fault::failed("commit")(error));
         }
         if let Err(error) = self.require_open() {
