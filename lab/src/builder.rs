@@ -23,6 +23,7 @@ pub struct Builder {
     kafka: bool,
     postgres: bool,
     proxied: bool,
+    authorizer: bool,
     name: Option<String>,
     data_dir: Option<PathBuf>,
     kafka_settings: Vec<(String, String)>,
@@ -36,6 +37,7 @@ impl Default for Builder {
             kafka: true,
             postgres: true,
             proxied: false,
+            authorizer: false,
             name: None,
             data_dir: None,
             kafka_settings: Vec::new(),
@@ -73,6 +75,13 @@ impl Builder {
     /// the lab.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
+        self
+    }
+
+    /// Whether the brokers ask an authorizer, which allows everything until
+    /// [`Cluster::deny_writes`](crate::Cluster::deny_writes). Defaults to false.
+    pub fn authorizer(mut self, wanted: bool) -> Self {
+        self.authorizer = wanted;
         self
     }
 
@@ -162,7 +171,9 @@ impl Builder {
             ports.push(Ports { client: port::free()?, controller: port::free()?, proxied });
         }
         let id = kafka::new_cluster_id();
-        let cluster = Cluster { java, jars, id: &id, ports: &ports, settings: &self.kafka_settings };
+        let mut settings = if self.authorizer { kafka::authorizer() } else { Vec::new() };
+        settings.extend_from_slice(&self.kafka_settings);
+        let cluster = Cluster { java, jars, id: &id, ports: &ports, settings: &settings };
         let directory = |index| lab.directory.join(format!("kafka-{}", index + 1));
         // Formatting takes a JVM per broker: side by side.
         let specs: Vec<_> = thread::scope(|scope| {

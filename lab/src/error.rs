@@ -53,6 +53,14 @@ pub enum Error {
         /// The server's name.
         server: String,
     },
+    /// A broker refused what it was asked for.
+    #[error("the brokers refused {what}: error {code} of Kafka's protocol")]
+    Refused {
+        /// What was asked.
+        what: String,
+        /// Kafka's code.
+        code: i16,
+    },
     /// Another process runs the lab of this name.
     #[error("a lab runs in {directory} already")]
     InUse {

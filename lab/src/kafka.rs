@@ -109,6 +109,25 @@ impl Cluster<'_> {
     }
 }
 
+/// The settings of brokers with an authorizer that allows what no rule is about. Until it has read its rules, which
+/// takes a quorum, it forbids everything to all but super users: the controllers log in as one. Clients stay anonymous.
+pub(crate) fn authorizer() -> Vec<(String, String)> {
+    let settings = [
+        ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+        ("allow.everyone.if.no.acl.found", "true"),
+        ("listener.security.protocol.map", "CLIENT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:SASL_PLAINTEXT"),
+        ("sasl.mechanism.controller.protocol", "PLAIN"),
+        ("listener.name.controller.sasl.enabled.mechanisms", "PLAIN"),
+        (
+            "listener.name.controller.plain.sasl.jaas.config",
+            "org.apache.kafka.common.security.plain.PlainLoginModule required \
+             username=\"lab\" password=\"lab\" user_lab=\"lab\";",
+        ),
+        ("super.users", "User:lab"),
+    ];
+    settings.map(|(name, value)| (name.into(), value.into())).to_vec()
+}
+
 /// A cluster id: 16 bytes in Kafka's unpadded base 64, all of whose letters are hexadecimal digits here.
 pub(crate) fn new_cluster_id() -> String {
     let random = || RandomState::new().build_hasher().finish();

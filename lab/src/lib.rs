@@ -12,8 +12,10 @@
 //!
 //! - A [`Lab`] is its servers and its directory; several run side by side. [`Lab::shared`] is one for all tests of a
 //!   test binary, and uses servers of the user's choice where the environment names some.
-//! - A [`Server`] is killed, stopped, paused and started again.
+//! - A [`Server`] is killed, stopped, paused and started again; its CPU and its disk run short.
 //! - A [`Proxy`](proxy::Proxy) in front of a server loses requests or answers at chosen points.
+//! - A [`Cluster`] is its brokers together: who leads, who is in sync, and how to change that while they run.
+//! - A [`Standby`] follows PostgreSQL and takes its place; a [`Backup`] takes it back in time.
 //!
 //! Nothing is left running or lying about: a watchdog ends the servers and removes the data however the process
 //! ends, by return, panic, Ctrl-C or SIGKILL.
@@ -26,6 +28,9 @@
 //! Kafka's jars, Maven. `./check --install` installs them on Debian and Ubuntu.
 
 mod builder;
+mod cluster;
+mod cpu;
+mod disk;
 mod error;
 mod jars;
 mod kafka;
@@ -35,10 +40,15 @@ mod postgres;
 mod process;
 pub mod proxy;
 mod server;
+mod standby;
+mod tools;
 mod watchdog;
 
 pub use builder::{Builder, root};
+pub use cluster::{Cluster, Partition};
+pub use cpu::{CpuLimit, Memory, memory};
 pub use error::{Error, Result};
 pub use jars::{KAFKA_VERSION, fetch};
 pub use lab::Lab;
 pub use server::Server;
+pub use standby::{Backup, Standby};

@@ -86,6 +86,18 @@ pub(crate) fn reachable(directory: &Path, (user, group): (u32, u32)) -> bool {
     test.stdin(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
+/// Creates a directory of the server's user.
+pub(crate) fn home(directory: &Path, user: Option<(u32, u32)>) -> Result<()> {
+    fs::create_dir_all(directory).map_err(Error::io(format!("create {}", directory.display())))?;
+    if let Some((user, group)) = user {
+        chown(directory, Some(user.into()), Some(group.into())).map_err(|error| Error::Io {
+            what: "give PostgreSQL its directory".into(),
+            source: error.into(),
+        })?;
+    }
+    Ok(())
+}
+
 /// Creates the data directory in `directory` if that is new, and returns what to start.
 pub(crate) fn server(
     binaries: &Path,
@@ -94,14 +106,8 @@ pub(crate) fn server(
     port: u16,
     settings: &[(String, String)],
 ) -> Result<Spec> {
-    fs::create_dir_all(&directory).map_err(Error::io(format!("create {}", directory.display())))?;
+    home(&directory, user)?;
     let data = directory.join("data");
-    if let Some((user, group)) = user {
-        chown(&directory, Some(user.into()), Some(group.into())).map_err(|error| Error::Io {
-            what: "give PostgreSQL its directory".into(),
-            source: error.into(),
-        })?;
-    }
     if !data.join("PG_VERSION").exists() {
         let mut create = Command::new(binaries.join("initdb"));
         create.arg("-D").arg(&data).args([

@@ -25,11 +25,22 @@ pub(crate) fn alive(pid: u32) -> bool {
     stat(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'))
 }
 
-/// State and parent. The name before them is in parentheses and may hold anything.
+/// When the process was started, in ticks since the system was: a number that is used again is told by it.
+pub(crate) fn born(pid: u32) -> Option<u64> {
+    // The 22nd field, of which the first two are the number and the name.
+    fields(pid)?.get(19)?.parse().ok()
+}
+
+/// State and parent.
 fn stat(pid: u32) -> Option<(char, u32)> {
+    let fields = fields(pid)?;
+    Some((fields.first()?.chars().next()?, fields.get(1)?.parse().ok()?))
+}
+
+/// What stands behind the name, which is in parentheses and may hold anything.
+fn fields(pid: u32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace();
-    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+    Some(text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace().map(Into::into).collect())
 }
 
 /// Signals one process. One that is gone already is no error.

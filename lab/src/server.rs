@@ -79,9 +79,20 @@ impl Server {
         &self.spec.directory
     }
 
+    pub(crate) fn program(&self) -> &Path {
+        &self.spec.program
+    }
+
+    pub(crate) fn user(&self) -> Option<(u32, u32)> {
+        self.spec.user
+    }
+
     /// The process's number while it runs; a paused server runs.
     pub fn pid(&self) -> Option<u32> {
-        self.running().as_ref().map(|running| running.child.id())
+        let mut running = self.running();
+        let running = running.as_mut()?;
+        let ended = matches!(running.child.try_wait(), Ok(Some(_)));
+        (!ended).then(|| running.child.id())
     }
 
     /// Starts the server, if it does not run, and waits until it serves.

@@ -1,8 +1,8 @@
 //! What the proxy loses, and when.
 
 use std::error::Error;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io;
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use tidelock_lab::Lab;
 use tidelock_lab::proxy::request;
 
 use crate::postgres::Client;
+use crate::wire::{NO_TOPIC, Wire};
 
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(300);
@@ -106,14 +107,6 @@ fn brokers_advertise_their_proxies_to_those_who_come_through_them() -> Result<()
     Ok(())
 }
 
-/// The answer to a `Metadata` request, version 1, about no topic.
-fn metadata(address: std::net::SocketAddr) -> std::io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(LONG))?;
-    stream.write_all(&[0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 0])?;
-    let mut length = [0; 4];
-    stream.read_exact(&mut length)?;
-    let mut answer = vec![0; u32::from_be_bytes(length) as usize];
-    stream.read_exact(&mut answer)?;
-    Ok(answer)
+fn metadata(address: SocketAddr) -> io::Result<Vec<u8>> {
+    Wire::connect(address)?.call(request::METADATA, 1, &NO_TOPIC)
 }

@@ -1,6 +1,6 @@
-//! One connection through a proxy: two threads and two sockets.
+//! One connection through a proxy: two sockets, and how it ends.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -10,23 +10,32 @@ use std::time::Duration;
 use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::frames::Frames;
-use super::trap::Action;
-use super::{Mode, Shared};
+use super::shared::Shared;
+use super::{answers, requests};
 
 /// How often a thread that cannot write looks whether its connection was ended.
 const LOOK_UP: Duration = Duration::from_millis(100);
 /// How long a lost answer is waited for before the connection ends anyway.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-const CHUNK: usize = 64 << 10;
+
+/// One of the two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Server = 0,
+    Client = 1,
+}
 
 #[derive(Debug)]
 pub(crate) struct Connection {
-    client: TcpStream,
-    server: TcpStream,
+    pub(crate) client: TcpStream,
+    pub(crate) server: TcpStream,
     dead: AtomicBool,
+    /// Which side is gone without the other's knowledge: indexed by [`Side`].
+    gone: [AtomicBool; 2],
     /// From now on no answer gets through.
     mute: AtomicBool,
+    /// The answers of which the client gets one half: the correlation of Kafka's, the next one of others.
+    torn: Mutex<Vec<i32>>,
     /// An answer was swallowed: what follows would make no sense to the client.
     lossy: Mutex<bool>,
     lost: Condvar,
@@ -38,8 +47,16 @@ impl Connection {
             stream.set_nodelay(true)?;
             stream.set_write_timeout(Some(LOOK_UP))?;
         }
-        let (dead, mute) = (AtomicBool::new(false), AtomicBool::new(false));
-        Ok(Self { client, server, dead, mute, lossy: Mutex::new(false), lost: Condvar::new() })
+        Ok(Self {
+            client,
+            server,
+            dead: AtomicBool::new(false),
+            gone: [AtomicBool::new(false), AtomicBool::new(false)],
+            mute: AtomicBool::new(false),
+            torn: Mutex::default(),
+            lossy: Mutex::new(false),
+            lost: Condvar::new(),
+        })
     }
 
     /// Ends it with a reset on both sides: the threads wake up, let go of the sockets, and the last one closes them.
@@ -56,18 +73,69 @@ impl Connection {
         self.dead.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn lossy(&self) -> bool {
-        *self.lossy.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Closes one side; the other is not told.
+    pub(crate) fn lose(&self, side: Side) {
+        self.forget(side);
+        self.stream(side).shutdown(Shutdown::Both).ok();
     }
 
-    fn swallow(&self) {
+    /// One side has ended, and the other shall not know.
+    pub(crate) fn forget(&self, side: Side) {
+        self.gone[side as usize].store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn gone(&self, side: Side) -> bool {
+        self.gone[side as usize].load(Ordering::SeqCst)
+    }
+
+    /// Whether it is of no more use to anybody.
+    pub(crate) fn broken(&self) -> bool {
+        let lossy = *self.lossy.lock().unwrap_or_else(PoisonError::into_inner);
+        lossy || self.gone(Side::Server) || self.gone(Side::Client)
+    }
+
+    pub(crate) fn silence(&self) {
+        self.mute.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn silenced(&self) -> bool {
+        self.mute.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn swallow(&self) {
         *self.lossy.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.lost.notify_all();
     }
 
-    fn wait_for_lost_answer(&self) {
+    pub(crate) fn wait_for_lost_answer(&self) {
         let lossy = self.lossy.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.lost.wait_timeout_while(lossy, ANSWER_WITHIN, |lossy| !*lossy && !self.dead()));
+    }
+
+    pub(crate) fn tear(&self, correlation: i32) {
+        self.torn.lock().unwrap_or_else(PoisonError::into_inner).push(correlation);
+    }
+
+    pub(crate) fn torn(&self, correlation: i32) -> bool {
+        self.torn.lock().unwrap_or_else(PoisonError::into_inner).contains(&correlation)
+    }
+
+    fn stream(&self, side: Side) -> &TcpStream {
+        match side {
+            Side::Server => &self.server,
+            Side::Client => &self.client,
+        }
+    }
+
+    /// Writes all of it, as fast as the network is said to be.
+    pub(crate) fn forward(&self, shared: &Shared, to: Side, bytes: &[u8]) -> io::Result<()> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(shared.admit(self, to, rest.len()));
+            self.write(self.stream(to), now)?;
+            rest = later;
+        }
+        Ok(())
     }
 
     fn write(&self, mut stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
@@ -94,82 +162,12 @@ pub(crate) fn reset_on_close(stream: &TcpStream) {
 pub(crate) fn run(shared: &Arc<Shared>, connection: &Arc<Connection>) {
     let (of_shared, of_connection) = (Arc::clone(shared), Arc::clone(connection));
     let answers = thread::spawn(move || {
-        if answers(&of_shared, &of_connection).is_err() {
+        if answers::carry(&of_shared, &of_connection).is_err() {
             of_connection.reset();
         }
     });
-    if requests(shared, connection).is_err() {
+    if requests::carry(shared, connection).is_err() {
         connection.reset();
     }
     answers.join().ok();
-}
-
-fn requests(shared: &Shared, connection: &Connection) -> io::Result<()> {
-    let mut frames = Frames::new(shared.framing);
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        let count = (&connection.client).read(&mut chunk)?;
-        shared.lag();
-        if count == 0 {
-            shared.pass(connection)?;
-            return connection.server.shutdown(Shutdown::Write);
-        }
-        frames.push(&chunk[..count]);
-        while let Some(frame) = frames.pop() {
-            shared.pass(connection)?;
-            request(shared, connection, &frame)?;
-        }
-    }
-}
-
-fn request(shared: &Shared, connection: &Connection, frame: &[u8]) -> io::Result<()> {
-    for trap in shared.traps() {
-        match trap.spring(frame) {
-            None => {}
-            Some(Action::Hold) => trap.hold(),
-            Some(Action::Replace(from, to)) => {
-                return connection.write(&connection.server, &replaced(frame, &from, &to));
-            }
-            Some(Action::LoseRequest) => return Err(ErrorKind::ConnectionReset.into()),
-            Some(Action::LoseAnswer(after)) => {
-                connection.mute.store(true, Ordering::SeqCst);
-                connection.write(&connection.server, frame)?;
-                connection.wait_for_lost_answer();
-                thread::sleep(after);
-                return Err(ErrorKind::ConnectionReset.into());
-            }
-        }
-    }
-    connection.write(&connection.server, frame)
-}
-
-/// Every occurrence, from the front.
-fn replaced(frame: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
-    let mut bytes = frame.to_vec();
-    let mut at = 0;
-    while let Some(found) = bytes[at..].windows(from.len()).position(|window| window == from) {
-        at += found;
-        bytes[at..at + from.len()].copy_from_slice(to);
-        at += to.len();
-    }
-    bytes
-}
-
-fn answers(shared: &Shared, connection: &Connection) -> io::Result<()> {
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        let count = (&connection.server).read(&mut chunk)?;
-        shared.lag();
-        let mode = shared.pass(connection)?;
-        if connection.mute.load(Ordering::SeqCst) || mode == Mode::DropAnswers {
-            connection.swallow();
-            if count == 0 {
-                return Ok(());
-            }
-        } else if count == 0 {
-            return connection.client.shutdown(Shutdown::Write);
-        } else {
-            connection.write(&connection.client, &chunk[..count])?;
-        }
-    }
 }

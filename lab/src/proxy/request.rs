@@ -1,13 +1,48 @@
-//! Requests by their bytes: matchers for the rules of a [`Proxy`](super::Proxy).
+//! Requests by what they ask: matchers for the rules of a [`Proxy`](super::Proxy).
+//!
+//! The older matchers take a request's bytes; [`bytes`] makes one of them a matcher of [`Request`]s.
+
+pub use super::header::Request;
 
 /// `Produce`.
 pub const PRODUCE: i16 = 0;
+/// `Fetch`.
+pub const FETCH: i16 = 1;
+/// `Metadata`.
+pub const METADATA: i16 = 3;
+/// `FindCoordinator`: of a group or of a transactional id.
+pub const FIND_COORDINATOR: i16 = 10;
+/// `JoinGroup`.
+pub const JOIN_GROUP: i16 = 11;
+/// `Heartbeat` of a member of a group.
+pub const HEARTBEAT: i16 = 12;
+/// `InitProducerId`: fences and ends what an earlier owner of the transactional id had open.
+pub const INIT_PRODUCER_ID: i16 = 22;
 /// `AddPartitionsToTxn`.
 pub const ADD_PARTITIONS_TO_TXN: i16 = 24;
+/// `AddOffsetsToTxn`: the group whose offsets the transaction will hold.
+pub const ADD_OFFSETS_TO_TXN: i16 = 25;
 /// `EndTxn`: commit or abort of a Kafka transaction.
 pub const END_TXN: i16 = 26;
 /// `TxnOffsetCommit`.
 pub const TXN_OFFSET_COMMIT: i16 = 28;
+
+/// A matcher of bytes as one of requests.
+pub fn bytes(
+    matches: impl Fn(&[u8]) -> bool + Send + Sync + 'static,
+) -> impl Fn(&Request<'_>) -> bool + Send + Sync + 'static {
+    move |request| matches(request.bytes)
+}
+
+/// Matches every request.
+pub fn any(_: &Request<'_>) -> bool {
+    true
+}
+
+/// Matches Kafka requests of any of these numbers.
+pub fn one_of<const N: usize>(keys: [i16; N]) -> impl Fn(&Request<'_>) -> bool + Send + Sync + 'static {
+    move |request| keys.contains(&request.key)
+}
 
 /// The api key of a whole Kafka request: the 16 bits after the length.
 pub fn kafka_api_key(frame: &[u8]) -> Option<i16> {

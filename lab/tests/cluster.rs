@@ -1,0 +1,117 @@
+//! Three brokers as one cluster: leaders, coordinators, replicas, rules and quotas.
+
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use tidelock_lab::{Builder, Lab, proxy::request::FIND_COORDINATOR};
+
+use crate::wire::{Wire, short, text};
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+fn three() -> Builder {
+    Lab::builder().brokers(3).postgres(false)
+}
+
+/// Which broker coordinates the transactions of this id, once there is one.
+fn coordinator(lab: &Lab, id: &str) -> Result<usize, Box<dyn Error>> {
+    // Asking is what makes the brokers create their topic.
+    let body = [&text(id)[..], &[1]].concat();
+    Wire::connect(lab.broker(0).address())?.call(FIND_COORDINATOR, 1, &body)?;
+    let start = Instant::now();
+    loop {
+        match lab.cluster().transaction_coordinator_of(id)? {
+            Some(broker) => return Ok(broker),
+            None => assert!(start.elapsed() < Duration::from_secs(20), "no coordinator"),
+        }
+    }
+}
+
+#[test]
+fn leaders_move_and_brokers_restart_in_turn() -> Outcome {
+    let lab = three().start()?;
+    let cluster = lab.cluster();
+    let mut wire = Wire::connect(lab.broker(0).address())?;
+    wire.create_topic("in", 2, 3)?;
+    cluster.wait_in_sync()?;
+    let partitions = cluster.describe("in")?;
+    assert_eq!(partitions.len(), 2);
+    assert!(partitions.iter().all(|partition| partition.replicas.len() == 3), "{partitions:?}");
+    assert!(cluster.describe("none")?.is_empty());
+
+    for broker in 0..3 {
+        cluster.move_leader("in", 1, broker)?;
+        assert_eq!(cluster.leader_of("in", 1)?, Some(broker));
+    }
+    cluster.elect_leaders("in", 1)?;
+    cluster.reassign("in", 0, &[2])?;
+    cluster.wait_in_sync()?;
+    let start = Instant::now();
+    while cluster.describe("in")?[0].replicas != [2] && start.elapsed() < Duration::from_secs(20) {}
+    let alone = cluster.describe("in")?.swap_remove(0);
+    assert_eq!((alone.leader, alone.in_sync), (Some(2), vec![2]));
+    assert!(cluster.reassign("in", 7, &[2]).is_err());
+    assert!(cluster.move_leader("in", 7, 2).is_err());
+
+    // The coordinator is where a client is sent.
+    let coordinator = coordinator(&lab, "relay-é")?;
+    Wire::connect(lab.broker(coordinator).address())?.init_producer("relay-é")?;
+    let body = [&text("relay-é")[..], &[1]].concat();
+    let answer = wire.call(FIND_COORDINATOR, 1, &body)?;
+    // Its number stands behind the error and the error's text.
+    let at = 8 + usize::try_from(short(&answer, 6))?;
+    let told = i32::from_be_bytes(answer[at..at + 4].try_into()?);
+    assert_eq!(coordinator + 1, usize::try_from(told)?);
+    let place = cluster.coordinator_partition("__transaction_state", "relay-é")?.ok_or("no partition")?;
+    let other = (coordinator + 1) % 3;
+    cluster.move_leader("__transaction_state", place, other)?;
+    assert_eq!(cluster.transaction_coordinator_of("relay-é")?, Some(other));
+    assert_eq!(cluster.group_coordinator_of("nobody's")?, None, "no group, no topic");
+
+    let before: Vec<_> = lab.brokers().iter().map(|broker| broker.pid()).collect();
+    cluster.restart_one_by_one()?;
+    assert!(before.iter().zip(lab.brokers()).all(|(pid, broker)| *pid != broker.pid()));
+    let listed = lab.java_tool(
+        "org.apache.kafka.tools.TopicCommand",
+        ["--bootstrap-server", &lab.kafka_url(), "--list"],
+    )?;
+    assert!(listed.lines().any(|line| line == "in"), "{listed}");
+    Ok(())
+}
+
+#[test]
+fn writes_are_refused_and_slowed_while_replicas_follow() -> Outcome {
+    let lab = three().authorizer(true).start()?;
+    let cluster = lab.cluster();
+    let mut wire = Wire::connect(lab.broker(0).address())?;
+    wire.create_topic("in", 1, 3)?;
+    cluster.wait_in_sync()?;
+    let mut wire = Wire::connect(lab.broker(coordinator(&lab, "writer")?).address())?;
+    let owner = wire.init_producer("writer")?;
+    let wait_for = |wire: &mut Wire, code: i16| -> Outcome {
+        let start = Instant::now();
+        loop {
+            let seen = wire.add_partition("writer", &owner, "in")?;
+            if seen == code {
+                return Ok(());
+            }
+            assert!(start.elapsed() < Duration::from_secs(10), "error {seen}, not {code}");
+        }
+    };
+    wait_for(&mut wire, 0)?;
+    cluster.deny_writes("in")?;
+    wait_for(&mut wire, 29)?;
+    // Replication goes on.
+    lab.broker(2).stop()?;
+    lab.broker(2).start()?;
+    cluster.wait_in_sync()?;
+    cluster.allow_writes("in")?;
+    wait_for(&mut wire, 0)?;
+
+    cluster.limit_produce(Some(1_000.0))?;
+    cluster.limit_produce(None)?;
+    cluster.set_topic("in", "max.message.bytes", Some("2000"))?;
+    cluster.set_topic("in", "max.message.bytes", None)?;
+    assert!(cluster.set_topic("in", "no.such.setting", Some("1")).is_err());
+    Ok(())
+}
