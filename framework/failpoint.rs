@@ -69,7 +69,8 @@ names! {
         PositionOutside = "position-outside",
         /// The relay commits without waiting for the database's flush.
         NoFlush = "no-flush",
-        /// A producer is used again after an abort.
+        /// A producer is used again after what may have left a late request behind: an abort, a slow commit, slow or failed
+        /// offsets.
         NoRotation = "no-rotation",
         /// The fence is overwritten without comparing.
         NoCompare = "no-compare",

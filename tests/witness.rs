@@ -210,3 +210,35 @@ pub(crate) async fn set_topic(kafka: &str, topic: &str, name: &str, value: &str)
     let results = admin.alter_configs([&change], &AdminOptions::new()).await.expect("an answer");
     results[0].as_ref().unwrap_or_else(|error| panic!("{topic}: {error:?}"));
 }
+
+/// Deletes a topic, and waits until no broker knows it.
+pub(crate) async fn delete_topic(kafka: &str, topic: &str) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", kafka).create().expect("an admin client");
+    let results = admin.delete_topics(&[topic], &AdminOptions::new()).await.expect("an answer");
+    results[0].as_ref().unwrap_or_else(|(topic, code)| panic!("{topic}: {code}"));
+    let deadline = Instant::now() + WAIT;
+    while admin
+        .inner()
+        .fetch_metadata(Some(topic), WAIT)
+        .expect("metadata")
+        .topics()
+        .iter()
+        .any(|each| each.error().is_none())
+    {
+        assert!(Instant::now() < deadline, "{topic} is not deleted");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Commits an offset for a group without members.
+pub(crate) fn set_offset(kafka: &str, group: &str, topic: &str, partition: i32, offset: i64) {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", kafka)
+        .set("group.id", group)
+        .create()
+        .expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("a partition");
+    consumer.commit(&list, rdkafka::consumer::CommitMode::Sync).expect("a commit");
+}

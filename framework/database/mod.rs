@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod batch;
+mod migration;
 mod none;
 pub mod postgres;
 pub mod sqlite;
@@ -99,6 +100,10 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Records the group's first start on a topic that has `partitions` partitions now, if it is the first, and
     /// answers what is recorded.
     async fn first_start(&self, key: &FenceKey, partitions: i32) -> Result<FirstStart>;
+
+    /// Notes the id of the topic that the group works on, if none is noted yet, and answers what is noted; `None` before
+    /// the group's first start on it.
+    async fn note_topic(&self, key: &FenceKey, id: &str) -> Result<Option<String>>;
 
     /// Inserts a fence row without any batch, if absent, and records that the partition had one.
     async fn insert_fence(&self, key: &FenceKey, next_offset: i64, owner: &str) -> Result<()>;

@@ -39,6 +39,10 @@ impl Database for NoDatabase {
         Ok(FirstStart { partitions, fenced: false })
     }
 
+    async fn note_topic(&self, _: &FenceKey, id: &str) -> Result<Option<String>> {
+        Ok(Some(id.to_owned()))
+    }
+
     async fn insert_fence(&self, _: &FenceKey, _: i64, _: &str) -> Result<()> {
         Ok(())
     }

@@ -414,6 +414,10 @@ pub trait Log: Send + Sync + 'static {
 
     /// First and end offset of a partition. `Unavailable` when there is no such partition: it may just have been made.
     async fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds>;
+
+    /// What tells a topic from another one that had its name before: given at its creation, never changed. `None` when a
+    /// topic of this log stays for ever. `Unavailable` when there is no such topic: it may just have been made.
+    async fn topic_id(&self, topic: &str) -> Result<Option<String>>;
 }
 
 #[async_trait]
@@ -436,6 +440,10 @@ impl<L: Log + ?Sized> Log for Arc<L> {
 
     async fn last_record(&self, topic: &str, partition: i32) -> Result<Option<Received>> {
         (**self).last_record(topic, partition).await
+    }
+
+    async fn topic_id(&self, topic: &str) -> Result<Option<String>> {
+        (**self).topic_id(topic).await
     }
 
     async fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds> {

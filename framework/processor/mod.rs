@@ -20,6 +20,7 @@ mod config;
 mod inbox;
 mod partition;
 mod registry;
+mod same_topic;
 mod take_over;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use config::{Adopt, ProcessorConfig, StartAt, Unhandled};
 use committer::{Committer, Cycle};
 use partition::{Chunk, Partition};
 use registry::Registry;
+use same_topic::SameTopic;
 #[cfg(feature = "testing")]
 pub(crate) use through::Witness;
 use valve::Valve;
@@ -140,6 +142,7 @@ pub(crate) struct Shared<D: Database> {
     pub(crate) consumer: Arc<dyn Consumer>,
     pub(crate) committer: Committer,
     pub(crate) transactional_id: String,
+    same: SameTopic,
     panics: mpsc::UnboundedSender<Error>,
 }
 
@@ -199,6 +202,7 @@ impl<D: Database> Runner<D> {
             consumer: consumer.clone(),
             committer,
             transactional_id,
+            same: SameTopic::default(),
             panics,
         });
         let cleaner = inbox::spawn_cleaner(shared.clone(), self.group.clone());

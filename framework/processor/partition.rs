@@ -159,6 +159,7 @@ impl<D: Database> Partition<D> {
 
     /// One batch: handlers, then the last batch's log transaction, then this one's database commit.
     async fn batch(&mut self) -> Result<()> {
+        self.shared.same_topic(&self.key).await?;
         if D::ONE_WRITER {
             self.settle().await?;
         }

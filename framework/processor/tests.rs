@@ -22,7 +22,7 @@ use crate::{
         Bounds, Commit, ConsumerEvents, GroupMetadata, KnownTopics, PartitionOffset, Producer, Record,
         Refusal, Rotation,
     },
-    message::{Key, Message},
+    message::{Headers, Key, Message},
 };
 
 /// What goes wrong.
@@ -36,6 +36,10 @@ enum Trouble {
     /// The first two questions after the start are answered as if there were no topic.
     LateTopic,
     NoTopic,
+    /// The topic has another id from the second question on.
+    Recreated,
+    /// The question for the topic's id is answered once, and never again.
+    NoId,
 }
 
 struct World {
@@ -45,6 +49,7 @@ struct World {
     starts: AtomicUsize,
     begins: AtomicUsize,
     topics: AtomicUsize,
+    ids: AtomicUsize,
 }
 
 /// Log, producer and consumer in one.
@@ -60,6 +65,7 @@ impl Told {
             starts: AtomicUsize::new(0),
             begins: AtomicUsize::new(0),
             topics: AtomicUsize::new(0),
+            ids: AtomicUsize::new(0),
         }))
     }
 
@@ -119,6 +125,14 @@ impl Log for Told {
 
     async fn last_record(&self, _: &str, _: i32) -> Result<Option<Received>> {
         Ok(None)
+    }
+
+    async fn topic_id(&self, _: &str) -> Result<Option<String>> {
+        match (self.0.trouble, self.0.ids.fetch_add(1, Ordering::SeqCst)) {
+            (Trouble::Recreated, 1..) => Ok(Some("second".to_owned())),
+            (Trouble::NoId, 1..) => Err(Error::new(Kind::Timeout, "nobody answers")),
+            _ => Ok(Some("first".to_owned())),
+        }
     }
 
     async fn bounds(&self, _: &str, _: i32) -> Result<Bounds> {
@@ -293,6 +307,58 @@ async fn transactions_that_fail_for_good_are_tried_again_slowly_and_seen() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let times = told.0.begins.load(Ordering::SeqCst);
     assert!((2..20).contains(&times), "{times} transactions in 0.3 s");
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+fn record(offset: i64) -> ConsumerEvent {
+    let record = Received {
+        topic: "topic".into(),
+        partition: 0,
+        offset,
+        key: None,
+        payload: Some("null".into()),
+        headers: Headers::default(),
+        time_ms: 0,
+    };
+    ConsumerEvent::Records { assignment: at(), flow: 1, records: vec![record] }
+}
+
+/// A topic that was created again under the consumer has other records at the same offsets.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_created_again_stops_the_partition_before_the_next_batch() {
+    let (told, stop, health) = (Told::new(Trouble::Recreated), CancellationToken::new(), Health::default());
+    let running = member(&told, health.clone(), &stop).await;
+    until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
+    told.tell(record(0));
+    until("handled", || told.0.begins.load(Ordering::SeqCst) == 2).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    told.tell(record(1));
+    until("seen", || {
+        let report = health.report();
+        let state = report.get("processor group topic[0]");
+        matches!(state, Some(State::Failed(text)) if text.contains("second") && text.contains("first"))
+    })
+    .await;
+    told.tell(record(2));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(told.0.begins.load(Ordering::SeqCst), 2, "records of the other topic were handled");
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_does_not_tell_the_id_again_stops_nothing() {
+    let (told, stop, health) = (Told::new(Trouble::NoId), CancellationToken::new(), Health::default());
+    let running = member(&told, health.clone(), &stop).await;
+    until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
+    for offset in 0..3 {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        told.tell(record(offset));
+        until("handled", || told.0.begins.load(Ordering::SeqCst) == 2 + offset as usize).await;
+    }
+    assert_eq!(told.0.ids.load(Ordering::SeqCst), 4);
+    assert!(health.is_ready());
     stop.cancel();
     running.await.unwrap().unwrap();
 }

@@ -67,6 +67,10 @@ impl<D: Database> Database for Connected<D> {
         self.process.call(self.inner.first_start(key, partitions)).await
     }
 
+    async fn note_topic(&self, key: &FenceKey, id: &str) -> Result<Option<String>> {
+        self.process.call(self.inner.note_topic(key, id)).await
+    }
+
     async fn insert_fence(&self, key: &FenceKey, next_offset: i64, owner: &str) -> Result<()> {
         self.process.call(self.inner.insert_fence(key, next_offset, owner)).await
     }

@@ -119,6 +119,10 @@ impl Log for Recording {
         self.inner.last_record(topic, partition).await
     }
 
+    async fn topic_id(&self, topic: &str) -> Result<Option<String>> {
+        self.inner.topic_id(topic).await
+    }
+
     async fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds> {
         self.called(Operation::Bounds, topic);
         self.inner.bounds(topic, partition).await

@@ -1,7 +1,7 @@
 -- tidelock, schema version 1. For PostgreSQL 13 or newer.
 --
 -- `Postgres::migrate()` runs this file under an advisory lock and notes the version. Teams that run their own migrations
--- run it as it stands (psql -f), or with another schema name in place of every `tidelock.`.
+-- run the files in order as they stand (psql -f), or with another schema name in place of every `tidelock.`.
 
 CREATE TABLE tidelock.outbox (
     xid        xid8        NOT NULL DEFAULT pg_current_xact_id(),

@@ -5,7 +5,6 @@
 mod answers_lost;
 mod child;
 mod database_crash;
-mod late_abort;
 mod processor;
 mod relay;
 mod scene;

@@ -1,11 +1,6 @@
 //! Tests of the tests: each rule of the protocol left out is noticed, and the same history is clean with it.
 
-use std::{
-    io::Write as _,
-    net::TcpStream,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
 use nix::{
@@ -16,14 +11,13 @@ use tidelock::{
     commit::Commit,
     database::{Advance, Database as _, Unit as _},
 };
-use tidelock_lab::{Lab, proxy::request::kafka_abort};
+use tidelock_lab::Lab;
 
 use super::{
     child::Child,
     scene::{Scene, input_topic},
     verdict::Verdict,
 };
-use crate::witness;
 
 /// Longer than the children's session time-out, shorter than their transaction time-out.
 const AWAY: Duration = Duration::from_secs(5);
@@ -187,42 +181,6 @@ fn long_transaction(scene: &Scene) -> super::child::Spec {
     scene.child("processor").env("TIDELOCK_KAFKA_TRANSACTION_TIMEOUT", "60s")
 }
 
-/// A late copy of an abort arrives inside the next transaction of the same producer.
-async fn rotation(left_out: bool) {
-    let lab = tokio::task::spawn_blocking(|| Lab::builder().postgres(false).proxied(true).start())
-        .await
-        .unwrap()
-        .unwrap();
-    let topic = super::late_abort::TOPIC;
-    witness::create_topic(&lab.kafka_url(), topic, 2, &[]).await;
-    let captured: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
-    let capture = captured.clone();
-    let _trap = lab.kafka_proxy(0).hold_request(move |frame| {
-        if kafka_abort(frame) {
-            capture.lock().unwrap().get_or_insert_with(|| frame.to_vec());
-        }
-        false
-    });
-    let marker = lab.directory().join("between");
-    let mut child = super::late_abort::start(&lab.proxied_kafka_url(), &marker, left_out);
-    while !marker.exists() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before the second transaction was open");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    let frame = captured.lock().unwrap().take().expect("an abort passed through");
-    let mut late = TcpStream::connect(lab.broker(0).address()).unwrap();
-    late.write_all(&frame).unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    std::fs::remove_file(&marker).unwrap();
-    let committed = tokio::task::spawn_blocking(move || child.wait()).await.unwrap().unwrap().success();
-    assert!(committed, "the second transaction must answer OK, with the rule and without it");
-    let kafka = lab.kafka_url();
-    let found = tokio::task::spawn_blocking(move || witness::committed(&kafka, topic)).await.unwrap();
-    let found: Vec<(String, i64)> = found.into_iter().map(|record| (record.key, 1)).collect();
-    let expected = ["first", "second"].map(|key| (key.to_owned(), 1)).into();
-    judge(&Verdict::of(&expected, &found), left_out, "rotation after an abort");
-}
-
 macro_rules! rules {
     ($($rule:ident: $on:ident, $off:ident;)+) => {$(
         #[tokio::test(flavor = "multi_thread")]
@@ -243,5 +201,4 @@ rules! {
     compare: with_the_compare, without_the_compare;
     metadata: with_checked_metadata, without_checked_metadata;
     stable_offsets: with_stable_offsets, without_stable_offsets;
-    rotation: with_rotation_after_an_abort, without_rotation_after_an_abort;
 }

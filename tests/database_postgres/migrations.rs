@@ -57,13 +57,20 @@ async fn in_a_schema_of_another_name() {
 }
 
 #[tokio::test]
-async fn a_newer_version_is_refused() {
+async fn a_newer_version_is_refused_unless_it_only_added() {
     let shop = Shop::new().await;
-    shop.run("INSERT INTO tidelock.migration (version) VALUES (977)").await;
+    shop.run("INSERT INTO tidelock.migration (version, needs) VALUES (976, 1)").await;
+    shop.postgres.migrate().await.unwrap();
+    shop.run("INSERT INTO tidelock.migration (version, needs) VALUES (977, 975)").await;
     let error = shop.postgres.migrate().await.unwrap_err();
     assert_eq!(error.kind(), Kind::Config);
     let text = error.to_string();
-    assert!(text.contains("version 977") && text.contains("up to version 1"), "{text}");
+    assert!(
+        text.contains("version 977")
+            && text.contains("version 975 or later")
+            && text.contains("up to version "),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -27,13 +27,20 @@ async fn ten_at_once_and_again() {
 }
 
 #[tokio::test]
-async fn a_newer_version_is_refused() {
+async fn a_newer_version_is_refused_unless_it_only_added() {
     let shop = Shop::new().await;
-    shop.run("INSERT INTO tidelock_migration (version) VALUES (977)").await;
+    shop.run("INSERT INTO tidelock_migration (version, needs) VALUES (976, 1)").await;
+    shop.sqlite.migrate().await.unwrap();
+    shop.run("INSERT INTO tidelock_migration (version, needs) VALUES (977, 975)").await;
     let error = shop.sqlite.migrate().await.unwrap_err();
     assert_eq!(error.kind(), Kind::Config);
     let text = error.to_string();
-    assert!(text.contains("version 977") && text.contains("up to version 1"), "{text}");
+    assert!(
+        text.contains("version 977")
+            && text.contains("version 975 or later")
+            && text.contains("up to version "),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use crate::conformance::{Member, committed, record, seen, sent, text, unique, wi
 mod figures;
 mod implicit;
 mod last_record;
+mod late;
 mod producer;
 mod rebalance;
 mod topics;

@@ -22,6 +22,7 @@ mod large;
 mod outcomes;
 mod quarantine;
 mod readme;
+mod recreated;
 
 /// A database of its own on the shared servers, and a name for topics and groups.
 struct Stage {

@@ -119,6 +119,10 @@ impl Database for Store {
         self.call("first_start", self.inner.first_start(key, partitions)).await
     }
 
+    async fn note_topic(&self, key: &FenceKey, id: &str) -> Result<Option<String>> {
+        self.call("note_topic", self.inner.note_topic(key, id)).await
+    }
+
     async fn insert_fence(&self, key: &FenceKey, next_offset: i64, owner: &str) -> Result<()> {
         self.call("insert_fence", self.inner.insert_fence(key, next_offset, owner)).await
     }

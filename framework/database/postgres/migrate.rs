@@ -4,17 +4,23 @@ use sqlx::{PgConnection, Row};
 use tracing::info;
 
 use super::{Postgres, fault, in_schema};
-use crate::error::{Error, Kind, Result};
+use crate::{
+    database::migration::{Migration, Version},
+    error::{Error, Kind, Result},
+};
 
-/// In order; the place is the version, from 1. Never changed once released.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/postgres/0001_core.sql")];
+const MIGRATIONS: &[Migration] = &[
+    Migration { needs: 1, sql: include_str!("../../../migrations/postgres/0001_core.sql") },
+    Migration { needs: 1, sql: include_str!("../../../migrations/postgres/0002_topic_id.sql") },
+];
 const OLDEST_SERVER: i32 = 130_000;
 
 impl Postgres {
     /// Creates or upgrades the framework's schema; any number of instances may do so at the same time.
     ///
     /// # Errors
-    /// Kind `Config` for a server older than 13, or a schema that a newer version of the framework has upgraded.
+    /// Kind `Config` for a server older than 13, or a schema that only newer versions of the framework may work
+    /// on. One that was upgraded by additions alone is welcome: old processes run beside new ones.
     pub async fn migrate(&self) -> Result<()> {
         let schema = &self.0.schema;
         // Whoever waits for the lock must see what was done meanwhile, whatever the default is.
@@ -60,32 +66,25 @@ async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<usize> {
     let begun = sqlx::query(sqlx::AssertSqlSafe(begun)).fetch_one(&mut *connection).await.map_err(failed())?;
     if !begun.get::<bool, _>(0) {
         let prepare = "CREATE SCHEMA IF NOT EXISTS \"tidelock\"; CREATE TABLE tidelock.migration \
-                       (version int PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())";
+                       (version int PRIMARY KEY, needs int NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())";
         let prepare = in_schema(prepare, schema).replace("\"tidelock\"", &format!("\"{schema}\""));
         sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *connection).await.map_err(failed())?;
     }
-    let version = in_schema("SELECT coalesce(max(version), 0) FROM tidelock.migration", schema);
-    let version: i32 =
-        sqlx::query(sqlx::AssertSqlSafe(version)).fetch_one(&mut *connection).await.map_err(failed())?.get(0);
-    let version = version as usize;
-    if version > MIGRATIONS.len() {
-        return Err(Error::new(
-            Kind::Config,
-            format!(
-                "schema {schema:?} has version {version}, this program knows up to version {}",
-                MIGRATIONS.len()
-            ),
-        ));
-    }
-    for (number, sql) in MIGRATIONS.iter().enumerate().skip(version) {
+    let version = "SELECT coalesce(max(version), 0), coalesce(max(needs), 0) FROM tidelock.migration";
+    let version = in_schema(version, schema);
+    let row = sqlx::query(sqlx::AssertSqlSafe(version)).fetch_one(&mut *connection).await.map_err(failed())?;
+    let version = Version { number: row.get::<i32, _>(0) as usize, needs: row.get(1) };
+    let missing = version.missing(&format!("schema {schema:?}"), MIGRATIONS)?;
+    for (number, Migration { sql, needs }) in (version.number as i32 + 1..).zip(missing) {
         let sql = in_schema(sql, schema);
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *connection).await.map_err(failed())?;
-        let note = in_schema("INSERT INTO tidelock.migration (version) VALUES ($1)", schema);
+        let note = in_schema("INSERT INTO tidelock.migration (version, needs) VALUES ($1, $2)", schema);
         sqlx::query(sqlx::AssertSqlSafe(note))
-            .bind(number as i32 + 1)
+            .bind(number)
+            .bind(needs)
             .execute(&mut *connection)
             .await
             .map_err(failed())?;
     }
-    Ok(MIGRATIONS.len() - version)
+    Ok(missing.len())
 }

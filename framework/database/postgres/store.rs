@@ -59,6 +59,19 @@ impl Database for Postgres {
         Ok(FirstStart { partitions: row.get(0), fenced: row.get(1) })
     }
 
+    async fn note_topic(&self, key: &FenceKey, id: &str) -> Result<Option<String>> {
+        let note = self.sql(
+            "WITH noted AS (UPDATE tidelock.consumer_topic SET topic_id = $3 \
+             WHERE \"group\" = $1 AND topic = $2 AND topic_id IS NULL RETURNING topic_id) \
+             SELECT coalesce((SELECT topic_id FROM noted), topic_id) FROM tidelock.consumer_topic \
+             WHERE \"group\" = $1 AND topic = $2",
+        );
+        let noted =
+            sqlx::query(note).bind(&*key.group).bind(&*key.topic).bind(id).fetch_optional(self.control());
+        // No id although the row is there: another instance notes one at this moment. It is asked for again later.
+        Ok(self.answer("note the topic", noted).await?.and_then(|row| row.get(0)))
+    }
+
     async fn insert_fence(&self, key: &FenceKey, next_offset: i64, owner: &str) -> Result<()> {
         let insert = self.sql(
             "WITH noted AS (UPDATE tidelock.consumer_topic SET fenced = array_append(fenced, $3) \

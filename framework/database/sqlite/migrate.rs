@@ -4,28 +4,36 @@ use sqlx::{Row, SqliteConnection};
 use tracing::info;
 
 use super::{Sqlite, fault::failed};
-use crate::error::{Error, Kind, Result};
+use crate::{
+    database::migration::{Migration, Version},
+    error::Result,
+};
 
-/// In order; the place is the version, from 1. Never changed once released.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_core.sql")];
+const MIGRATIONS: &[Migration] = &[
+    Migration { needs: 1, sql: include_str!("../../../migrations/sqlite/0001_core.sql") },
+    Migration { needs: 1, sql: include_str!("../../../migrations/sqlite/0002_topic_id.sql") },
+];
+/// In errors.
+const TABLES: &str = "the database";
 
 impl Sqlite {
     /// Creates or upgrades the framework's tables, all named `tidelock_...`; any number of processes may do so at the
     /// same time.
     ///
     /// # Errors
-    /// Kind `Config` for a library older than SQLite 3.42, or tables that a newer version of the framework has upgraded.
+    /// Kind `Config` for a library older than SQLite 3.42, or tables that only newer versions of the
+    /// framework may work on.
     pub async fn migrate(&self) -> Result<()> {
         let mut connection = self.writer().await?;
         let version = self.call(version(&mut connection)).await.map_err(failed("migrate"))?;
         drop(connection);
         // Looked at first: where there is nothing to do, nobody waits for another process's transaction.
-        if missing(version)?.is_empty() {
+        if version.missing(TABLES, MIGRATIONS)?.is_empty() {
             return Ok(());
         }
         let mut transaction = self.begin_writing().await?;
         let version = self.call(self::version(&mut transaction)).await.map_err(failed("migrate"))?;
-        let missing = missing(version)?;
+        let missing = version.missing(TABLES, MIGRATIONS)?;
         self.call(apply(&mut transaction, version, missing)).await.map_err(failed("migrate"))?;
         transaction.save().await?;
         if !missing.is_empty() {
@@ -35,37 +43,31 @@ impl Sqlite {
     }
 }
 
-fn missing(version: usize) -> Result<&'static [&'static str]> {
-    MIGRATIONS.get(version..).ok_or_else(|| {
-        let known = MIGRATIONS.len();
-        let what = format!("the database has version {version}, this program knows up to version {known}");
-        Error::new(Kind::Config, what)
-    })
-}
-
-async fn version(connection: &mut SqliteConnection) -> Result<usize, sqlx::Error> {
+async fn version(connection: &mut SqliteConnection) -> Result<Version, sqlx::Error> {
     let begun = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'tidelock_migration'";
     if sqlx::query(begun).fetch_one(&mut *connection).await?.try_get::<i64, _>(0)? == 0 {
-        return Ok(0);
+        return Ok(Version { number: 0, needs: 0 });
     }
-    let version = "SELECT coalesce(max(version), 0) FROM tidelock_migration";
-    Ok(sqlx::query(version).fetch_one(connection).await?.try_get::<i64, _>(0)? as usize)
+    let version = "SELECT coalesce(max(version), 0), coalesce(max(needs), 0) FROM tidelock_migration";
+    let row = sqlx::query(version).fetch_one(connection).await?;
+    Ok(Version { number: row.try_get::<i64, _>(0)? as usize, needs: row.try_get(1)? })
 }
 
 async fn apply(
     connection: &mut SqliteConnection,
-    version: usize,
-    missing: &[&'static str],
+    version: Version,
+    missing: &'static [Migration],
 ) -> Result<(), sqlx::Error> {
-    if version == 0 {
+    if version.number == 0 {
         let prepare = "CREATE TABLE IF NOT EXISTS tidelock_migration (version INTEGER PRIMARY KEY, \
-                       applied_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))) STRICT";
+                       needs INTEGER NOT NULL, applied_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER))) STRICT";
         sqlx::raw_sql(prepare).execute(&mut *connection).await?;
     }
-    for (number, sql) in missing.iter().enumerate() {
+    for (number, Migration { sql, needs }) in (version.number as i64 + 1..).zip(missing) {
         sqlx::raw_sql(*sql).execute(&mut *connection).await?;
-        sqlx::query("INSERT INTO tidelock_migration (version) VALUES (?1)")
-            .bind((version + number + 1) as i64)
+        sqlx::query("INSERT INTO tidelock_migration (version, needs) VALUES (?1, ?2)")
+            .bind(number)
+            .bind(needs)
             .execute(&mut *connection)
             .await?;
     }

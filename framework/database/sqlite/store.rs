@@ -39,6 +39,14 @@ impl Database for Sqlite {
         Ok(first)
     }
 
+    async fn note_topic(&self, key: &FenceKey, id: &str) -> Result<Option<String>> {
+        let mut transaction = self.begin_writing().await?;
+        let noted = self.call(note_topic(&mut transaction, key, id)).await;
+        let noted = noted.map_err(failed("note the topic"))?;
+        transaction.save().await?;
+        Ok(noted)
+    }
+
     async fn insert_fence(&self, key: &FenceKey, next_offset: i64, owner: &str) -> Result<()> {
         let mut transaction = self.begin_writing().await?;
         let inserted = self.call(insert_fence(&mut transaction, key, next_offset, owner)).await;
@@ -126,6 +134,23 @@ async fn first_start(
     .fetch_one(connection)
     .await?;
     Ok(FirstStart { partitions: row.try_get(0)?, fenced: row.try_get(1)? })
+}
+
+async fn note_topic(
+    connection: &mut SqliteConnection,
+    key: &FenceKey,
+    id: &str,
+) -> Result<Option<String>, sqlx::Error> {
+    let row = sqlx::query(
+        "UPDATE tidelock_consumer_topic SET topic_id = coalesce(topic_id, ?3) WHERE \"group\" = ?1 AND topic = ?2 \
+         RETURNING topic_id",
+    )
+    .bind(&*key.group)
+    .bind(&*key.topic)
+    .bind(id)
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| row.try_get(0)).transpose()
 }
 
 async fn insert_fence(

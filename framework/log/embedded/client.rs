@@ -146,6 +146,11 @@ impl Log for Client {
         self.process.answer(answer, operation, topic, result).await
     }
 
+    async fn topic_id(&self, _: &str) -> Result<Option<String>> {
+        // There is no way to delete one.
+        Ok(None)
+    }
+
     async fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds> {
         self.call(Operation::Bounds, topic, |state, _| {
             state.usable()?;

@@ -188,6 +188,11 @@ impl Log for Embedded {
         self.main.last_record(topic, partition).await
     }
 
+    async fn topic_id(&self, _: &str) -> Result<Option<String>> {
+        // There is no way to delete one.
+        Ok(None)
+    }
+
     async fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds> {
         self.main.bounds(topic, partition).await
     }

@@ -29,6 +29,7 @@ mod producer;
 mod producer_thread;
 mod rebalance;
 mod received;
+mod topic_id;
 mod topics;
 
 pub use config::KafkaConfig;
@@ -99,6 +100,12 @@ impl Log for Kafka {
     async fn last_record(&self, topic: &str, partition: i32) -> Result<Option<Received>> {
         let topic: Arc<str> = topic.into();
         self.blocking(move |kafka| kafka.read_last(&topic, partition)).await
+    }
+
+    async fn topic_id(&self, topic: &str) -> Result<Option<String>> {
+        let topic = topic.to_owned();
+        self.blocking(move |kafka| topic_id::ask(&kafka.admin, &topic, kafka.config.query_timeout).map(Some))
+            .await
     }
 
     async fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds> {

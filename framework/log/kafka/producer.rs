@@ -119,6 +119,10 @@ impl KafkaProducer {
 
     /// The first reason stands, but for reasons that say more.
     fn rotate(&mut self, why: Rotation) {
+        let late = !matches!(why, Rotation::Unknown | Rotation::Watchdog | Rotation::Fenced);
+        if late && failpoint::left_out(Variant::NoRotation) {
+            return;
+        }
         if self.rotation.is_none() || matches!(why, Rotation::Fenced) {
             self.rotation = Some(why);
         }
@@ -287,10 +291,7 @@ impl Producer for KafkaProducer {
     }
 
     async fn abort(&mut self) {
-        let reuse = failpoint::left_out(Variant::NoRotation);
-        if !reuse {
-            self.rotate(Rotation::Aborted);
-        }
+        self.rotate(Rotation::Aborted);
         // After a failed commit an abort could undo what the coordinator is about to complete.
         if self.commit_tried || self.commands.is_none() || self.rotation == Some(Rotation::Fenced) {
             return;

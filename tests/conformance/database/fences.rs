@@ -18,6 +18,22 @@ pub(super) async fn the_first_start_is_recorded_once<U: UnderTest>() {
     assert_eq!(first, FirstStart { partitions: 2, fenced: false });
 }
 
+pub(super) async fn the_id_of_the_topic_is_noted_once<U: UnderTest>() {
+    let under = U::new().await;
+    let key = FenceKey { group: "new".into(), ..key(0) };
+    assert_eq!(under.own().note_topic(&key, "before").await.unwrap(), None);
+    under.own().first_start(&key, 3).await.unwrap();
+    let ids: Vec<String> = (0..5).map(|number| format!("id-{number}")).collect();
+    let notes = join_all(ids.iter().map(|id| under.own().note_topic(&key, id))).await;
+    let noted = under.own().note_topic(&FenceKey { partition: 2, ..key.clone() }, "later").await.unwrap();
+    assert!(noted.as_ref().is_some_and(|noted| ids.contains(noted)), "{noted:?}");
+    // One that comes while another is noted may not know yet.
+    assert!(notes.into_iter().map(Result::unwrap).all(|each| each.is_none() || each == noted));
+    let other = FenceKey { topic: "another".into(), ..key };
+    under.own().first_start(&other, 3).await.unwrap();
+    assert_eq!(under.own().note_topic(&other, "its own").await.unwrap().as_deref(), Some("its own"));
+}
+
 pub(super) async fn a_fence_is_inserted_if_absent<U: UnderTest>() {
     let under = U::new().await;
     let (own, other) = (key(3), key(4));

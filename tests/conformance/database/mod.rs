@@ -41,6 +41,7 @@ macro_rules! database_clauses {
             }
             fences {
                 the_first_start_is_recorded_once,
+                the_id_of_the_topic_is_noted_once,
                 a_fence_is_inserted_if_absent,
                 a_lost_fence_is_noticed,
                 fences_of_many_partitions_at_once,

@@ -14,7 +14,7 @@ pub(super) async fn ten_at_once_make_the_tables_once<U: UnderTest>() {
     for outcome in join_all(instances.iter().map(U::migrate)).await {
         outcome.unwrap();
     }
-    assert_eq!(under.count(&format!("{}migration", U::PREFIX)).await, 1);
+    assert_eq!(under.count(&format!("{}migration", U::PREFIX)).await, 2);
     U::migrate(under.own()).await.unwrap();
     under.own().check().await.unwrap();
 }

@@ -111,6 +111,7 @@ macro_rules! log_clauses {
             topics {
                 a_log_of_ours_will_do,
                 a_topic_is_created_once,
+                a_topic_keeps_its_id,
                 another_count_of_partitions_is_refused,
                 a_topic_that_is_not_compacted_is_refused,
                 an_absent_topic_is_not_created_unless_allowed,

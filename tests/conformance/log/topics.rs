@@ -22,6 +22,14 @@ pub(super) async fn a_topic_is_created_once(under: &dyn LogUnderTest) {
     assert_eq!(log.topic(&default).await.expect("created"), 6);
 }
 
+pub(super) async fn a_topic_keeps_its_id(under: &dyn LogUnderTest) {
+    let log = under.log(Limits::default()).await;
+    let (one, two) = (topic(&*log, 3, Cleanup::Any).await, topic(&*log, 3, Cleanup::Any).await);
+    let id = log.topic_id(&one).await.expect("an answer");
+    assert_eq!(log.topic_id(&one).await.expect("an answer"), id);
+    assert!(id.is_none() || log.topic_id(&two).await.expect("an answer") != id);
+}
+
 pub(super) async fn another_count_of_partitions_is_refused(under: &dyn LogUnderTest) {
     let log = under.log(Limits::default()).await;
     let name = topic(&*log, 3, Cleanup::Any).await;
