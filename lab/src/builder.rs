@@ -24,6 +24,7 @@ pub struct Builder {
     postgres: bool,
     proxied: bool,
     authorizer: bool,
+    movable_clock: bool,
     name: Option<String>,
     data_dir: Option<PathBuf>,
     kafka_settings: Vec<(String, String)>,
@@ -38,6 +39,7 @@ impl Default for Builder {
             postgres: true,
             proxied: false,
             authorizer: false,
+            movable_clock: false,
             name: None,
             data_dir: None,
             kafka_settings: Vec::new(),
@@ -82,6 +84,12 @@ impl Builder {
     /// [`Cluster::deny_writes`](crate::Cluster::deny_writes). Defaults to false.
     pub fn authorizer(mut self, wanted: bool) -> Self {
         self.authorizer = wanted;
+        self
+    }
+
+    /// Whether PostgreSQL, standbys included, has a [clock of its own](Server::clock). Defaults to false.
+    pub fn movable_clock(mut self, wanted: bool) -> Self {
+        self.movable_clock = wanted;
         self
     }
 
@@ -141,8 +149,9 @@ impl Builder {
         // From here on an error drops the lab, which ends what runs already.
         if let Some((binaries, user)) = postgres {
             let settings = &self.postgres_settings;
-            let spec =
+            let mut spec =
                 postgres::server(&binaries, lab.directory.join("postgres"), user, port::free()?, settings)?;
+            spec.clock = self.movable_clock.then(|| lab.new_clock(&spec.name)).transpose()?;
             if self.proxied {
                 lab.postgres_proxy = Some(Proxy::start_framed(spec.address, Framing::Postgres)?);
             }

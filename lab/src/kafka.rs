@@ -70,6 +70,7 @@ impl Cluster<'_> {
             log,
             stop: Signal::SIGTERM,
             stop_immediate: Signal::SIGKILL,
+            clock: None,
             ready,
         })
     }

@@ -12,7 +12,8 @@
 //!
 //! - A [`Lab`] is its servers and its directory; several run side by side. [`Lab::shared`] is one for all tests of a
 //!   test binary, and uses servers of the user's choice where the environment names some.
-//! - A [`Server`] is killed, stopped, paused and started again; its CPU and its disk run short.
+//! - A [`Server`] is killed, stopped, paused and started again; its CPU and its disk run short, its
+//!   [`Clock`] goes wrong.
 //! - A [`Proxy`](proxy::Proxy) in front of a server loses requests or answers at chosen points.
 //! - A [`Cluster`] is its brokers together: who leads, who is in sync, and how to change that while they run.
 //! - A [`Standby`] follows PostgreSQL and takes its place; a [`Backup`] takes it back in time.
@@ -25,9 +26,10 @@
 //! `tokio::task::spawn_blocking`.
 //!
 //! What must be installed: a Java runtime from 17 on, the PostgreSQL server, and, until the first start has fetched
-//! Kafka's jars, Maven. `./check --install` installs them on Debian and Ubuntu.
+//! Kafka's jars, Maven; libfaketime for clocks. `./check --install` installs them on Debian and Ubuntu.
 
 mod builder;
+mod clock;
 mod cluster;
 mod cpu;
 mod disk;
@@ -45,6 +47,7 @@ mod tools;
 mod watchdog;
 
 pub use builder::{Builder, root};
+pub use clock::Clock;
 pub use cluster::{Cluster, Partition};
 pub use cpu::{CpuLimit, Memory, memory};
 pub use error::{Error, Result};

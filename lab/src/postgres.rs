@@ -145,6 +145,7 @@ pub(crate) fn server(
         log,
         stop: Signal::SIGINT,
         stop_immediate: Signal::SIGQUIT,
+        clock: None,
         ready,
     })
 }

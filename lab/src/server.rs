@@ -1,6 +1,6 @@
 //! One server: a process that can be killed, stopped, paused and started again on the same port and data.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::watchdog::Watchdog;
-use crate::{Error, Result, process};
+use crate::{Clock, Error, Result, process};
 
 /// Generous, because a laptop that compiles at the same time starts three brokers slowly.
 const READY_WITHIN: Duration = Duration::from_secs(90);
@@ -38,6 +38,8 @@ pub(crate) struct Spec {
     pub(crate) log: PathBuf,
     pub(crate) stop: Signal,
     pub(crate) stop_immediate: Signal,
+    /// The clock it goes by, if not the machine's.
+    pub(crate) clock: Option<Clock>,
     /// Whether the server serves, given what it logged since its start; the reason if not.
     pub(crate) ready: fn(SocketAddr, &str) -> std::result::Result<(), String>,
 }
@@ -77,6 +79,10 @@ impl Server {
     /// Configuration, data and logs.
     pub fn directory(&self) -> &Path {
         &self.spec.directory
+    }
+
+    pub(crate) fn own_clock(&self) -> Option<&Clock> {
+        self.spec.clock.as_ref()
     }
 
     pub(crate) fn program(&self) -> &Path {
@@ -119,7 +125,13 @@ impl Server {
         };
         let log_start = fs::metadata(&self.spec.log).map_or(0, |log| log.len());
         let mut command = Command::new("sh");
-        command.args(["-c", LAUNCHER, "launcher"]).arg(&self.spec.program).args(&self.spec.args);
+        command.args(["-c", LAUNCHER, "launcher"]);
+        if let Some(clock) = &self.spec.clock {
+            // Not for the shell itself, which has the same number: what libfaketime makes is named after that.
+            let set = |(name, value): (&str, OsString)| [OsStr::new(name), &value].join(OsStr::new("="));
+            command.arg("env").args(clock.without_threads().map(set));
+        }
+        command.arg(&self.spec.program).args(&self.spec.args);
         command.current_dir(&self.spec.directory).process_group(0);
         command.stdin(Stdio::piped()).stdout(open()?).stderr(open()?);
         if let Some((user, group)) = self.spec.user {

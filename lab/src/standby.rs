@@ -48,6 +48,7 @@ impl Lab {
         postgres::home(&directory, of.user())?;
         copy(of, &directory, &["--write-recovery-conf"])?;
         let mut spec = postgres::server(binaries, directory, of.user(), port::free()?, &[])?;
+        spec.clock = of.own_clock().map(|_| self.new_clock(&name)).transpose()?;
         spec.name = name;
         let standby = Standby { server: Server::new(spec, Arc::clone(&self.watchdog)) };
         standby.server.start()?;

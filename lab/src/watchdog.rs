@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::sys::signal::Signal;
 
-use crate::{Error, Result};
+use crate::{Clock, Error, Result};
 
 /// The other end of the watchdog's standard input. When it closes, by [`Watchdog::close`] or by the death of
 /// this process in any form, the watchdog kills every guarded server and removes the lab's directory.
@@ -41,6 +41,7 @@ impl Watchdog {
 
     /// The process is gone: its number may soon be another's.
     pub(crate) fn release(&self, pid: u32, signal: Signal) {
+        Clock::sweep(pid);
         self.tell("release", pid, signal).ok();
     }
 

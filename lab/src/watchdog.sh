@@ -39,6 +39,11 @@ if [ -n "$groups" ]; then
   kill -s KILL -- $groups $children
 fi
 
+# What libfaketime leaves of a killed process.
+for entry in $guarded; do
+  rm -f "/dev/shm/faketime_shm_${entry#*:}" "/dev/shm/sem.faketime_sem_${entry#*:}"
+done
+
 if [ -n "$1" ]; then
   rm -rf -- "$1" || { sleep 0.5 && rm -rf -- "$1"; }
 fi

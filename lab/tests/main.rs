@@ -1,5 +1,6 @@
 //! The lab does what it says, on real servers.
 
+mod clock;
 mod cluster;
 mod machine;
 mod network;
