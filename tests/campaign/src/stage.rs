@@ -2,7 +2,10 @@
 
 use std::{
     path::Path,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32},
+    },
     time::Duration,
 };
 
@@ -54,18 +57,20 @@ fn settings(lab: &Lab, assignor: &str) -> Vec<(String, String)> {
 /// Starts everything and waits until messages flow through every partition.
 pub(crate) fn set(
     cli: &Cli,
+    checker: &Path,
     directory: &Path,
     run: &str,
     rate: f64,
+    clocks: bool,
     interrupted: Arc<AtomicBool>,
 ) -> Result<World> {
     let subject = programs::program("tidelock-campaign", "subject")?;
-    let lab = Arc::new(Lab::builder().brokers(3).proxied(true).start()?);
+    let lab = Arc::new(Lab::builder().brokers(3).proxied(true).movable_clock(clocks).start()?);
     let runtime = Arc::new(Runtime::new()?);
     let db = Db::new(Arc::clone(&runtime), lab.database_url())?;
     db.prepare()?;
     let cluster = Cluster::new(lab.kafka_url())?;
-    runtime.block_on(cluster.create_topics())?;
+    runtime.block_on(cluster.create_topics(&[tables::INPUT, tables::OUTPUT]))?;
     let pulse = Pulse::start(&lab.kafka_url())?;
     let history = Arc::new(History::create(&directory.join("history.jsonl"))?);
     let mut facts = machine::facts();
@@ -81,7 +86,23 @@ pub(crate) fn set(
     history.note("start", facts)?;
     let crew = Crew::new(subject, directory, run, settings(&lab, cli.assignor()), Arc::clone(&history));
     let directory = directory.to_owned();
-    let world = World { lab, cluster, db, pulse, crew, history, directory, held: cli.held(), interrupted };
+    let world = World {
+        lab,
+        cluster,
+        db,
+        pulse,
+        crew,
+        history,
+        run: run.to_owned(),
+        directory,
+        held: cli.held(),
+        interrupted,
+        backlog: cli.backlog,
+        previous: cli.previous.clone(),
+        checker: checker.to_owned(),
+        owed: Mutex::default(),
+        scenes: AtomicU32::new(0),
+    };
     for name in PIPELINES {
         world.crew.hire(name, Role::pipeline(name))?;
     }

@@ -6,6 +6,10 @@ pub const INPUT: &str = "campaign.in";
 pub const OUTPUT: &str = "campaign.out";
 /// The consumer group of the processor, and the name of the relay.
 pub const GROUP: &str = "campaign";
+/// Where the handler enters what it did.
+pub const EFFECTS: &str = "campaign.effect";
+/// The same of handlers beside the run.
+pub const SIDE_EFFECTS: &str = "campaign.side_effect";
 /// Rows of `campaign.tally`: few, so that handlers meet in them.
 pub const TALLIES: i32 = 3;
 
@@ -21,6 +25,7 @@ pub const CREATE: &[&str] = &[
     // Written by the handler. No unique key: a duplicate must show.
     "CREATE TABLE IF NOT EXISTS campaign.effect (producer int NOT NULL, seq bigint NOT NULL, \
      key_seq bigint NOT NULL, crc bigint NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS campaign.side_effect (LIKE campaign.effect)",
     // Where handlers are made to meet, so that they fail.
     "CREATE TABLE IF NOT EXISTS campaign.tally (bucket int PRIMARY KEY, n bigint NOT NULL DEFAULT 0)",
     "INSERT INTO campaign.tally (bucket) SELECT generate_series(0, 2) ON CONFLICT DO NOTHING",

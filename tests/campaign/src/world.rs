@@ -3,8 +3,8 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -35,13 +35,28 @@ pub(crate) struct World {
     pub(crate) pulse: Pulse,
     pub(crate) crew: Crew,
     pub(crate) history: Arc<History>,
+    /// The run's name.
+    pub(crate) run: String,
     /// The directory of the run: logs, history, the checker's files.
     pub(crate) directory: PathBuf,
     /// For how long a transaction is held open where that is the fault.
     pub(crate) held: Duration,
     /// Ctrl-C was pressed: heal, and come to an end.
     pub(crate) interrupted: Arc<AtomicBool>,
+    /// How many messages a slow consumer is let fall behind.
+    pub(crate) backlog: u64,
+    /// A `subject` of an older commit.
+    pub(crate) previous: Option<PathBuf>,
+    /// The checker's program, for scenes beside the run.
+    pub(crate) checker: PathBuf,
+    /// What is still to be undone.
+    pub(crate) owed: Mutex<Vec<(String, Undo)>>,
+    /// Scenes beside the run so far.
+    pub(crate) scenes: AtomicU32,
 }
+
+/// Undoes what a fault did.
+pub(crate) type Undo = Box<dyn FnOnce(&World) -> Result<()> + Send>;
 
 impl World {
     pub(crate) fn interrupted(&self) -> bool {
@@ -68,6 +83,36 @@ impl World {
         }
     }
 
+    /// As [`until`](Self::until); that it was not so is a finding, unless Ctrl-C came first.
+    pub(crate) fn demand(&self, whom: &str, what: &str, limit: Duration, so: impl FnMut() -> bool) -> bool {
+        let was = self.until(limit, so);
+        if !was && !self.interrupted() {
+            self.crew.find(whom, &format!("{what} was not so within {limit:?}"));
+        }
+        was
+    }
+
+    /// Notes how something is undone, before it is done: by [`undo`](Self::undo), or else by [`mend`](Self::mend).
+    pub(crate) fn owe(&self, what: &str, undo: impl FnOnce(&Self) -> Result<()> + Send + 'static) {
+        let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        owed.push((what.to_owned(), Box::new(undo)));
+    }
+
+    /// Undoes what was noted under that name, if it is there.
+    pub(crate) fn undo(&self, what: &str) -> Result<()> {
+        let undo = {
+            let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = owed.iter().position(|(name, _)| name == what);
+            at.map(|at| owed.remove(at).1)
+        };
+        undo.map_or(Ok(()), |undo| undo(self))
+    }
+
+    /// A name for a scene beside the run.
+    pub(crate) fn scene(&self) -> String {
+        format!("side-{}", self.scenes.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
     /// Tells every handler what to suffer from.
     pub(crate) fn trouble(&self, trouble: Option<Trouble>) -> Result<()> {
         Trouble::tell(&self.directory, trouble)
@@ -92,6 +137,12 @@ impl World {
         self.lab.postgres_proxy().restore();
         self.trouble(None).ok();
         mended.extend(self.crew.mend());
+        while let Some((what, undo)) = self.owed.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            if let Err(failure) = undo(self) {
+                self.crew.find(&what, &format!("could not be undone: {failure}"));
+            }
+            mended.push(what);
+        }
         mended
     }
 }

@@ -4,6 +4,7 @@ mod brokers;
 mod commits;
 mod composition;
 mod database;
+mod forms;
 mod handler;
 mod killed;
 mod network;
@@ -34,6 +35,7 @@ pub(crate) fn singles() -> Vec<Fault> {
         commits::faults(),
         rebalance::faults(),
         handler::faults(),
+        forms::faults(),
     ]
     .into_iter()
     .flatten()

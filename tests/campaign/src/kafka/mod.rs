@@ -1,5 +1,6 @@
 //! What the campaign asks the cluster: the room where `rdkafka` is named.
 
+mod foreign;
 mod pulse;
 
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use rdkafka::{
 };
 use tidelock_campaign::{Result, tables};
 
+pub(crate) use foreign::{Parcel, produce};
 pub(crate) use pulse::Pulse;
 
 /// Partitions of each topic.
@@ -38,30 +40,24 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new(brokers: String) -> Result<Self> {
-        let client = |group: &str, isolation: &str| {
-            ClientConfig::new()
-                .set("bootstrap.servers", &brokers)
-                .set("group.id", group)
-                .set("enable.auto.commit", "false")
-                .set("isolation.level", isolation)
-                .set("reconnect.backoff.max.ms", "500")
-                .set("log_level", "2")
-                .create::<BaseConsumer>()
-        };
-        let outsider = client("campaign.outsider", "read_uncommitted")?;
-        let member = client(tables::GROUP, "read_committed")?;
+        let outsider = client(&brokers, "campaign.outsider", "read_uncommitted")?;
+        let member = client(&brokers, tables::GROUP, "read_committed")?;
         Ok(Self { brokers, outsider, member })
     }
 
-    /// Creates the input and the output, on every broker.
-    pub(crate) async fn create_topics(&self) -> Result<()> {
+    pub(crate) fn brokers(&self) -> &str {
+        &self.brokers
+    }
+
+    /// Creates topics, on every broker.
+    pub(crate) async fn create_topics(&self, names: &[&str]) -> Result<()> {
         let admin: AdminClient<DefaultClientContext> =
             ClientConfig::new().set("bootstrap.servers", &self.brokers).create()?;
         let new = |name| {
             NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(3)).set("min.insync.replicas", "2")
         };
         let deadline = Instant::now() + 3 * WAIT;
-        for topic in [new(tables::INPUT), new(tables::OUTPUT)] {
+        for topic in names.iter().copied().map(new) {
             loop {
                 let answer = admin.create_topics([&topic], &AdminOptions::new()).await?;
                 match answer.into_iter().next() {
@@ -97,14 +93,34 @@ impl Cluster {
 
     /// The committed offsets of the processor's group, by partition; `None`: there is none.
     pub(crate) fn committed(&self) -> Result<Vec<Option<i64>>> {
-        let mut list = TopicPartitionList::new();
-        for partition in 0..PARTITIONS {
-            list.add_partition(tables::INPUT, partition);
-        }
-        let committed = self.member.committed_offsets(list, WAIT)?;
-        let offset = |offset| if let Offset::Offset(at) = offset { Some(at) } else { None };
-        Ok(committed.elements().iter().map(|element| offset(element.offset())).collect())
+        offsets(&self.member, tables::INPUT)
     }
+
+    /// The same of another group.
+    pub(crate) fn committed_of(&self, group: &str, topic: &str) -> Result<Vec<Option<i64>>> {
+        offsets(&client(&self.brokers, group, "read_committed")?, topic)
+    }
+}
+
+fn client(brokers: &str, group: &str, isolation: &str) -> Result<BaseConsumer> {
+    Ok(ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", isolation)
+        .set("reconnect.backoff.max.ms", "500")
+        .set("log_level", "2")
+        .create()?)
+}
+
+fn offsets(member: &BaseConsumer, topic: &str) -> Result<Vec<Option<i64>>> {
+    let mut list = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        list.add_partition(topic, partition);
+    }
+    let committed = member.committed_offsets(list, WAIT)?;
+    let offset = |offset| if let Offset::Offset(at) = offset { Some(at) } else { None };
+    Ok(committed.elements().iter().map(|element| offset(element.offset())).collect())
 }
 
 /// Partitions of the cluster's own topics, as the lab sets them.

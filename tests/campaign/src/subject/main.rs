@@ -2,6 +2,7 @@
 #![allow(clippy::print_stderr, reason = "a program says why it ends")]
 
 mod book;
+mod forms;
 mod handler;
 mod pipeline;
 mod storm;
@@ -32,6 +33,8 @@ enum Role {
     Pipeline(pipeline::Options),
     /// Business transactions
     Writer(writer::Options),
+    /// Messages of hostile sizes and forms
+    Forms(forms::Options),
     /// A member of the processor's group that joins and leaves
     Storm(storm::Options),
 }
@@ -43,6 +46,7 @@ async fn main() -> ExitCode {
     let done = match Cli::parse().role {
         Role::Pipeline(options) => pipeline::run(options).await,
         Role::Writer(options) => writer::run(options).await,
+        Role::Forms(options) => forms::run(options).await,
         Role::Storm(options) => storm::run(options).await,
     };
     match done {
