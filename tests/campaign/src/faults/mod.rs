@@ -1,16 +1,21 @@
 //! All faults there are, one file for each class.
 
 mod brokers;
+mod clock;
 mod commits;
 mod composition;
 mod database;
+mod disk;
 mod forms;
 mod handler;
 mod killed;
 mod network;
 mod paused;
 mod rebalance;
+mod scarcity;
+mod succession;
 mod twin;
+mod upgrade;
 
 pub(crate) use commits::GUESTS;
 
@@ -35,7 +40,12 @@ pub(crate) fn singles() -> Vec<Fault> {
         commits::faults(),
         rebalance::faults(),
         handler::faults(),
+        disk::faults(),
         forms::faults(),
+        scarcity::faults(),
+        succession::faults(),
+        upgrade::faults(),
+        clock::faults(),
     ]
     .into_iter()
     .flatten()
