@@ -327,7 +327,8 @@ impl Shared {
         command.args(member.role.args(&self.directory, &self.run, producer));
         let settings = || self.settings.iter().chain(&member.settings);
         command.envs(settings().map(|(name, value)| (name, value)));
-        if let Some((name, url)) = settings().filter(|(name, _)| name.ends_with("DATABASE_URL")).last() {
+        let mut urls = settings().filter(|(name, _)| name.ends_with("DATABASE_URL"));
+        if let Some((name, url)) = urls.next_back() {
             command.env(name, format!("{url}?application_name={SUBJECT}{}", member.name));
         }
         command.envs(env.iter().copied());
@@ -345,14 +346,11 @@ impl Shared {
         let mut members = self.members();
         for member in members.iter_mut() {
             let Some(status) = member.reap() else { continue };
-            match member.wanted {
-                Wanted::Running => {
-                    self.find(&member.name, &format!("ended by itself: {status}"));
-                    if let Err(failure) = self.launch(member, &[]) {
-                        self.find(&member.name, &format!("does not start: {failure}"));
-                    }
+            if member.wanted == Wanted::Running {
+                self.find(&member.name, &format!("ended by itself: {status}"));
+                if let Err(failure) = self.launch(member, &[]) {
+                    self.find(&member.name, &format!("does not start: {failure}"));
                 }
-                _ => {}
             }
         }
     }
