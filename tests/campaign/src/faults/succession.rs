@@ -4,7 +4,11 @@
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
 use sqlx::Row as _;
-use tidelock_campaign::{Result, tables};
+use tidelock_campaign::{
+    Result,
+    identity::{HEADER, Identity},
+    tables,
+};
 use tidelock_lab::{Backup, Lab, Standby};
 
 use crate::{
@@ -12,6 +16,8 @@ use crate::{
     class::Class,
     database::Db,
     fault::{Fault, Ongoing, Part},
+    history::now,
+    kafka::{Parcel, produce},
     role::{Role, Scene},
     world::World,
 };
@@ -25,6 +31,9 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(30);
 /// How long those that refused are watched for what they must not do.
 const WATCHED: Duration = Duration::from_secs(3);
 const SHARDS: u32 = 2;
+/// The number of a producer that has nothing to do with the database, and of its messages: some for every partition.
+const STRANGER: u32 = 1_000_000;
+const STRANGERS: u64 = 120;
 
 /// What takes the server's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,6 +175,10 @@ impl Stage {
             }
             self.flow(world, &self.db)?;
             ledger = values(&self.db)?;
+            // They are in the topic, and nobody handles them.
+            let strangers: Vec<_> =
+                (1..=STRANGERS).map(|seq| format!(", ({STRANGER}, {seq}, 0, {seq}, 1, 0)")).collect();
+            ledger = ledger.replace(") AS ledger", &format!("{}) AS ledger", strangers.concat()));
         }
         if let Some(backup) = &backup {
             self.lab.restore(server, backup)?;
@@ -227,6 +240,10 @@ impl Stage {
             })
             .collect();
         let lacking = self.lacking(world, now)?;
+        if !lacking.is_empty() {
+            // A partition looks at its fence when something comes, and the relay brings nothing any more.
+            produce(world.cluster.brokers(), &self.scene.input, &strangers(world))?;
+        }
         if lacking.is_empty() && successor != Successor::Synchronous {
             world.crew.find(self.fault, "no partition lacks a commit: nothing was tried");
         }
@@ -261,6 +278,19 @@ impl Stage {
         };
         Ok((0..).zip(&committed).filter_map(behind).collect())
     }
+}
+
+/// Messages of a producer that has nothing to do with the database, for every partition.
+fn strangers(world: &World) -> Vec<Parcel> {
+    let parcel = |seq| {
+        let key = format!("stranger-{seq}").into_bytes();
+        let run = world.run.clone();
+        let identity =
+            Identity { run, producer: STRANGER, seq, key_seq: 0, txn: seq, of: 1, copy: 0, at: now() };
+        let header = identity.header(Some(&key), Some(b"")).into_bytes();
+        Parcel { key: Some(key), payload: Some(vec![]), headers: vec![(HEADER.to_owned(), Some(header))] }
+    };
+    (1..=STRANGERS).map(parcel).collect()
 }
 
 /// The ledger as it is now, as a query that needs no table.
