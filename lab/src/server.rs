@@ -17,7 +17,7 @@ use crate::watchdog::Watchdog;
 use crate::{Clock, Error, Result, process};
 
 /// Generous, because a laptop that compiles at the same time starts three brokers slowly.
-const READY_WITHIN: Duration = Duration::from_secs(90);
+const READY_WITHIN: Duration = Duration::from_secs(300);
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 

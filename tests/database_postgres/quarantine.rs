@@ -58,3 +58,21 @@ async fn a_lock_that_is_held_for_long_is_an_error() {
     held.rollback().await.unwrap();
     shop.claim(ALL).await;
 }
+
+/// A key of any length can be published, so it must be possible to quarantine it.
+#[tokio::test]
+async fn a_key_that_is_longer_than_a_b_tree_takes() {
+    let shop = Shop::new().await;
+    let claim = shop.claim(ALL).await;
+    let mut rng = fastrand::Rng::with_seed(1);
+    let key: Vec<u8> = (0..900_000).map(|_| rng.u8(..)).collect();
+    let entry = |reason| Quarantined { key: Some(key.clone().into()), ..refused(None, reason) };
+    let (first, behind) = (entry("1"), entry("2"));
+    let attempt = Uuid::new_v4();
+    shop.postgres.propose(claim, attempt, &[first.clone(), behind]).await.unwrap();
+    assert_eq!(shop.postgres.settle_quarantine(claim, Some(attempt)).await.unwrap(), 2);
+    assert!(shop.entries().await.iter().all(|entry| entry.key.as_bytes() == Some(key.as_slice())));
+    assert_eq!(shop.postgres.release(first.id).await.unwrap(), 2);
+    let released = shop.postgres.take_released(claim, Uuid::new_v4(), 10).await.unwrap();
+    assert_eq!(released.len(), 2);
+}

@@ -15,6 +15,8 @@ use nix::{
 use serde::Deserialize;
 use tidelock_campaign::{Result, tables};
 
+use crate::{role::Scene, world::World};
+
 /// How long it may take to read to the end after it was told to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(120);
 
@@ -138,6 +140,48 @@ impl Checker {
             .into()),
         }
     }
+}
+
+/// By what a scene beside the run is judged.
+pub(crate) struct Aside<'a> {
+    pub(crate) database: &'a str,
+    /// A query; none: the ledger of that database.
+    pub(crate) ledger: Option<&'a str>,
+    /// Whether the effects are compared too.
+    pub(crate) effects: bool,
+    /// Not everything needs to have come through.
+    pub(crate) partly: bool,
+}
+
+/// What must be none also where not everything has come through.
+const NEVER: [&str; 5] = ["duplicate", "reordered", "phantom", "corrupted", "backwards"];
+
+/// Judges a scene beside the run; what is wrong is the answer.
+pub(crate) fn judge_aside(world: &World, scene: &Scene, by: &Aside<'_>) -> Result<Option<String>> {
+    let name = format!("{}.judge", scene.group);
+    let json = world.directory.join(format!("{name}.json"));
+    let mut command = Command::new(&world.checker);
+    command.args(["judge", "--kafka", world.cluster.brokers(), "--run", &world.run, "--patience", "30s"]);
+    command.args(["--in", &scene.input, "--out", &scene.output, "--database", by.database]);
+    command.arg("--json").arg(&json);
+    if let Some(ledger) = by.ledger {
+        command.args(["--ledger", ledger]);
+    }
+    match by.effects {
+        true => command.arg(format!("--effects=SELECT producer, seq, crc FROM {}", scene.effects)),
+        false => command.arg("--no-effects"),
+    };
+    let output = command.stdin(Stdio::null()).output()?;
+    let said = [output.stdout.as_slice(), &output.stderr].concat();
+    fs::write(world.directory.join(format!("{name}.txt")), &said)?;
+    if !matches!(output.status.code(), Some(0 | 1)) {
+        return Err(format!("checker judge of {}: {}", scene.group, String::from_utf8_lossy(&said)).into());
+    }
+    let report: Report = serde_json::from_slice(&fs::read(json)?)?;
+    let counts = |verdict: &&Verdict| verdict.count > 0 && (!by.partly || NEVER.contains(&&*verdict.class));
+    let wrong: Vec<_> = report.verdicts.iter().filter(counts).collect();
+    let wrong: Vec<_> = wrong.iter().map(|verdict| format!("{} {}", verdict.class, verdict.count)).collect();
+    Ok((!wrong.is_empty()).then(|| format!("is judged wrong: {}, see {name}.txt", wrong.join(", "))))
 }
 
 impl Drop for Checker {

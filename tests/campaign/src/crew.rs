@@ -1,6 +1,7 @@
 //! The subjects of a run: started, killed, stopped, paused, and watched.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
@@ -24,6 +25,10 @@ use crate::{history::History, role::Role};
 /// How long a subject may take to end when asked.
 const STOP_WITHIN: Duration = Duration::from_secs(45);
 const LOOK: Duration = Duration::from_millis(20);
+/// How often the subjects' memory is looked at.
+const WEIGH: Duration = Duration::from_millis(500);
+/// The most resident memory that a subject may have, in bytes.
+pub(crate) const MOST_MEMORY: u64 = 256 << 20;
 /// What the names of the subjects' sessions begin with, in `pg_stat_activity`.
 pub(crate) const SUBJECT: &str = "subject-";
 /// Producer numbers for each life of a writer.
@@ -43,6 +48,7 @@ struct Shared {
     history: Arc<History>,
     members: Mutex<Vec<Member>>,
     findings: Mutex<Vec<String>>,
+    memory: Mutex<BTreeMap<String, u64>>,
     lives: AtomicU32,
     over: AtomicBool,
 }
@@ -51,6 +57,10 @@ struct Member {
     name: String,
     role: Role,
     wanted: Wanted,
+    /// Settings of its own, stronger than those of all.
+    settings: Vec<(String, String)>,
+    /// Another program than that of all.
+    program: Option<PathBuf>,
     process: Option<(Child, Option<ChildStdin>)>,
 }
 
@@ -81,13 +91,19 @@ impl Crew {
             history,
             members: Mutex::default(),
             findings: Mutex::default(),
+            memory: Mutex::default(),
             lives: AtomicU32::new(0),
             over: AtomicBool::new(false),
         });
         let of_thread = Arc::clone(&shared);
         let watcher = thread::spawn(move || {
+            let mut weighed = Instant::now();
             while !of_thread.over.load(Ordering::Relaxed) {
                 of_thread.look();
+                if weighed.elapsed() >= WEIGH {
+                    of_thread.weigh();
+                    weighed = Instant::now();
+                }
                 thread::sleep(LOOK);
             }
         });
@@ -96,20 +112,26 @@ impl Crew {
 
     /// A subject that is to run until it is told otherwise; it is started again whenever it ends by itself.
     pub(crate) fn hire(&self, name: &str, role: Role) -> Result<()> {
-        self.add(name, role, Wanted::Running)
+        self.add(name, role, Wanted::Running, Vec::new())
     }
 
     /// A subject that may end as it likes.
     pub(crate) fn hire_an_outlaw(&self, name: &str, role: Role) -> Result<()> {
-        self.add(name, role, Wanted::Whatever)
+        self.add(name, role, Wanted::Whatever, Vec::new())
     }
 
-    fn add(&self, name: &str, role: Role, wanted: Wanted) -> Result<()> {
+    /// One of another scene, with settings of its own, which may end as it likes.
+    pub(crate) fn hire_aside(&self, name: &str, role: Role, settings: Vec<(String, String)>) -> Result<()> {
+        self.add(name, role, Wanted::Whatever, settings)
+    }
+
+    fn add(&self, name: &str, role: Role, wanted: Wanted, settings: Vec<(String, String)>) -> Result<()> {
         let mut members = self.shared.members();
         if members.iter().any(|member| member.name == name) {
             return Err(format!("there is a subject {name} already").into());
         }
-        let mut member = Member { name: name.to_owned(), role, wanted, process: None };
+        let mut member =
+            Member { name: name.to_owned(), role, wanted, settings, program: None, process: None };
         self.shared.launch(&mut member, &[])?;
         members.push(member);
         Ok(())
@@ -145,6 +167,33 @@ impl Crew {
     pub(crate) fn start_to_wait(&self, name: &str, failpoints: &str) -> Result<()> {
         self.kill(name)?;
         self.start_with(name, &[("TIDELOCK_FAILPOINTS", failpoints)], Wanted::Running)
+    }
+
+    /// Which program it is from its next start on; none: that of all.
+    pub(crate) fn become_program(&self, name: &str, program: Option<PathBuf>) -> Result<()> {
+        self.with(name, |member| {
+            member.program = program;
+            Ok(())
+        })
+    }
+
+    /// The settings of its own from its next start on.
+    pub(crate) fn equip(&self, name: &str, settings: Vec<(String, String)>) -> Result<()> {
+        self.with(name, |member| {
+            member.settings = settings;
+            Ok(())
+        })
+    }
+
+    /// The number of its process.
+    pub(crate) fn pid(&self, name: &str) -> Result<u32> {
+        let pid = self.with(name, |member| Ok(member.process.as_ref().map(|(child, _)| child.id())))?;
+        pid.ok_or_else(|| format!("{name} does not run").into())
+    }
+
+    /// The most resident memory that each subject had, in bytes, by name.
+    pub(crate) fn memory(&self) -> BTreeMap<String, u64> {
+        self.shared.memory.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn start_with(&self, name: &str, env: &[(&str, &str)], wanted: Wanted) -> Result<()> {
@@ -219,6 +268,10 @@ impl Crew {
     pub(crate) fn mend(&self) -> Vec<String> {
         let mut members = self.shared.members();
         let mut mended = Vec::new();
+        for member in members.iter_mut().filter(|member| member.program.is_some()) {
+            member.program = None;
+            member.wanted = Wanted::Dying;
+        }
         for member in members.iter_mut().filter(|member| member.wanted == Wanted::Dying) {
             member.end();
             member.wanted = Wanted::Running;
@@ -269,17 +322,20 @@ impl Shared {
         let log = self.directory.join(format!("{}.log", member.name));
         let log = File::options().create(true).append(true).open(log)?;
         let producer = self.lives.fetch_add(1, Ordering::Relaxed) * NUMBERS + 1;
-        let mut command = Command::new(&self.program);
+        let program = member.program.as_ref().unwrap_or(&self.program);
+        let mut command = Command::new(program);
         command.args(member.role.args(&self.directory, &self.run, producer));
-        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
-        if let Some((name, url)) = self.settings.iter().find(|(name, _)| name.ends_with("DATABASE_URL")) {
+        let settings = || self.settings.iter().chain(&member.settings);
+        command.envs(settings().map(|(name, value)| (name, value)));
+        let mut urls = settings().filter(|(name, _)| name.ends_with("DATABASE_URL"));
+        if let Some((name, url)) = urls.next_back() {
             command.env(name, format!("{url}?application_name={SUBJECT}{}", member.name));
         }
         command.envs(env.iter().copied());
         // Ctrl-C in the terminal is for the campaign alone.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
-        let mut child = command.spawn().map_err(|error| format!("{}: {error}", self.program.display()))?;
+        let mut child = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
         let stdin = child.stdin.take();
         member.process = Some((child, stdin));
         Ok(())
@@ -290,12 +346,42 @@ impl Shared {
         let mut members = self.members();
         for member in members.iter_mut() {
             let Some(status) = member.reap() else { continue };
-            if member.wanted != Wanted::Running {
-                continue;
+            if member.wanted == Wanted::Running {
+                self.find(&member.name, &format!("ended by itself: {status}"));
+                if let Err(failure) = self.launch(member, &[]) {
+                    self.find(&member.name, &format!("does not start: {failure}"));
+                }
             }
-            self.find(&member.name, &format!("ended by itself: {status}"));
-            if let Err(failure) = self.launch(member, &[]) {
-                self.find(&member.name, &format!("does not start: {failure}"));
+        }
+    }
+
+    /// Notes the most memory that each had. One that has too much is a finding, once.
+    fn weigh(&self) {
+        let members = self.members();
+        let processes: Vec<_> = members
+            .iter()
+            .filter_map(|member| Some((member.name.clone(), member.process.as_ref()?.0.id())))
+            .collect();
+        drop(members);
+        for (name, pid) in processes {
+            let Some(memory) = tidelock_lab::memory(pid) else { continue };
+            let before = {
+                let mut all = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+                let most = all.entry(name.clone()).or_default();
+                let before = *most;
+                *most = before.max(memory.peak);
+                before
+            };
+            if memory.peak > MOST_MEMORY && before <= MOST_MEMORY {
+                let mib = |bytes: u64| bytes >> 20;
+                self.find(
+                    &name,
+                    &format!(
+                        "has {} MiB of resident memory, {} are right",
+                        mib(memory.peak),
+                        mib(MOST_MEMORY)
+                    ),
+                );
             }
         }
     }

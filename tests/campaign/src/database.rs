@@ -27,6 +27,11 @@ impl Db {
         Ok(Self { runtime, url, pool })
     }
 
+    /// A client of another database.
+    pub(crate) fn aside(&self, url: String) -> Result<Self> {
+        Self::new(Arc::clone(&self.runtime), url)
+    }
+
     /// Creates the tables of the framework and of the run.
     pub(crate) fn prepare(&self) -> Result<()> {
         let database = self.framework()?;

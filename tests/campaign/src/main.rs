@@ -59,6 +59,12 @@ pub(crate) struct Cli {
     /// For how long a transaction is held open where that is the fault, in seconds
     #[arg(long, default_value_t = 60)]
     held: u64,
+    /// How many messages a slow consumer is let fall behind
+    #[arg(long, default_value_t = 5_000)]
+    backlog: u64,
+    /// A `subject` of an older commit, see previous.sh; without it class upgrade is not chosen
+    #[arg(long)]
+    previous: Option<PathBuf>,
     /// Where logs and history go; a directory of the run's own below it. Default: target/campaign
     #[arg(long)]
     directory: Option<PathBuf>,
@@ -104,6 +110,14 @@ fn main() -> ExitCode {
     }
     if !cli.only.is_empty() {
         faults.retain(|fault| cli.only.iter().any(|part| fault.name.contains(part)));
+    }
+    // They cannot be done, not even as part of a composition, which leaves out what is not possible.
+    let before = faults.len();
+    if cli.previous.is_none() && !cli.list {
+        faults.retain(|fault| fault.class != Class::Upgrade);
+    }
+    if faults.len() < before {
+        println!("class {} is left out: there is no --previous", Class::Upgrade.name());
     }
     let steps = plan::plan(&faults, cli.seed, cli.faults, &cli.classes);
     if cli.list {

@@ -7,12 +7,44 @@ use std::path::Path;
 pub(crate) enum Role {
     /// Relay and processor.
     Pipeline { instance: Option<String>, relay: bool },
+    /// Relay and processor of another scene.
+    Aside { scene: Scene, relay: bool },
+    /// Business transactions of another scene.
+    AsideWriter { scene: Scene, rate: f64 },
+    /// Hostile messages: so many, then it ends.
+    Forms { kind: &'static str, count: u64 },
     /// Business transactions.
     Writer { style: &'static str, connections: u32, rate: f64, keys: u32, hold_ms: u64 },
     /// A processor of another topic, in another group.
     Side { topic: String, group: String },
     /// Joins and leaves the group.
     Storm { instance: Option<String>, every_ms: u64 },
+}
+
+/// The names of a scene beside the run.
+#[derive(Debug, Clone)]
+pub(crate) struct Scene {
+    pub(crate) input: String,
+    pub(crate) output: String,
+    pub(crate) group: String,
+    /// The table that the handler writes to.
+    pub(crate) effects: &'static str,
+}
+
+impl Scene {
+    /// A scene of that name.
+    pub(crate) fn new(name: &str, effects: &'static str) -> Self {
+        Self { input: format!("{name}.in"), output: format!("{name}.out"), group: name.to_owned(), effects }
+    }
+
+    fn args(&self) -> [String; 4] {
+        [
+            format!("--input={}", self.input),
+            format!("--output={}", self.output),
+            format!("--group={}", self.group),
+            format!("--effects={}", self.effects),
+        ]
+    }
 }
 
 impl Role {
@@ -32,6 +64,30 @@ impl Role {
                 args = vec!["pipeline".to_owned(), directory];
                 args.extend::<Vec<_>>(named(instance));
                 args.extend((!relay).then(|| "--no-relay".to_owned()));
+            }
+            Self::Aside { scene, relay } => {
+                args = vec!["pipeline".to_owned(), directory];
+                args.extend(scene.args());
+                args.extend((!relay).then(|| "--no-relay".to_owned()));
+            }
+            Self::AsideWriter { scene, rate } => {
+                args = vec![
+                    "writer".to_owned(),
+                    format!("--run={run}"),
+                    format!("--producer={producer}"),
+                    "--connections=2".to_owned(),
+                    format!("--rate={rate}"),
+                    format!("--input={}", scene.input),
+                ];
+            }
+            Self::Forms { kind, count } => {
+                args = vec![
+                    "forms".to_owned(),
+                    format!("--run={run}"),
+                    format!("--producer={producer}"),
+                    format!("--kind={kind}"),
+                    format!("--count={count}"),
+                ];
             }
             Self::Writer { style, connections, rate, keys, hold_ms } => {
                 args = vec![

@@ -17,6 +17,8 @@ use tidelock_campaign::{Result, tables};
 use crate::{
     Cli,
     checker::Checker,
+    class::Class,
+    crew::MOST_MEMORY,
     fault::{Fault, Ongoing},
     faults::GUESTS,
     history::now,
@@ -56,7 +58,9 @@ pub(crate) fn run(cli: &Cli, faults: &[Fault], steps: &[Step]) -> Result<bool> {
         directory.display()
     );
     let checker = programs::program("tidelock-checker", "checker")?;
-    let world = stage::set(cli, &directory, &run, rate, interrupted)?;
+    // Only then: a database with a clock of its own is not quite what people run.
+    let clocks = steps.iter().any(|step| step.class == Class::Clock);
+    let world = stage::set(cli, &checker, &directory, &run, rate, clocks, interrupted)?;
     world.db.spawn(async move {
         tokio::signal::ctrl_c().await.ok();
         of_signal.store(true, Ordering::Relaxed);
@@ -79,16 +83,19 @@ pub(crate) fn run(cli: &Cli, faults: &[Fault], steps: &[Step]) -> Result<bool> {
     checker.stop_watching()?;
     let report = checker.judge(world.db.url(), world.history.path())?;
     let findings = world.crew.findings();
+    let memory = world.crew.memory();
     let clean = report.clean && findings.is_empty() && drained && !world.interrupted();
     world.history.note(
         "verdict",
         json!({
             "clean": clean, "drained": drained, "interrupted": world.interrupted(), "findings": findings,
+            "memory_peak_bytes": memory, "memory_bound_bytes": MOST_MEMORY,
             "checker": report.verdicts.iter().map(|verdict| (verdict.class.clone(), json!(verdict.count)))
                 .collect::<serde_json::Map<_, _>>(),
         }),
     )?;
     println!("{}", table::verdict(&injected, &report, world.pulse.records(tables::INPUT), began.elapsed()));
+    println!("{}", table::memory(&memory));
     findings.iter().for_each(|finding| println!("finding: {finding}"));
     if !drained {
         println!("finding: not everything had come through {DRAINED_WITHIN:?} after the end");

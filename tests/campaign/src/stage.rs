@@ -57,19 +57,21 @@ fn settings(lab: &Lab, assignor: &str) -> Vec<(String, String)> {
 /// Starts everything and waits until messages flow through every partition.
 pub(crate) fn set(
     cli: &Cli,
+    checker: &Path,
     directory: &Path,
     run: &str,
     rate: f64,
+    clocks: bool,
     interrupted: Arc<AtomicBool>,
 ) -> Result<World> {
     let subject = programs::program("tidelock-campaign", "subject")?;
-    let lab = Lab::builder().brokers(3).proxied(true).authorizer(true);
+    let lab = Lab::builder().brokers(3).proxied(true).authorizer(true).movable_clock(clocks);
     let lab = Arc::new(lab.postgres_setting("max_connections", 120).start()?);
     let runtime = Arc::new(Runtime::new()?);
     let db = Db::new(Arc::clone(&runtime), lab.database_url())?;
     db.prepare()?;
     let cluster = Cluster::new(lab.kafka_url())?;
-    runtime.block_on(cluster.create_topics())?;
+    runtime.block_on(cluster.create_topics(&[tables::INPUT, tables::OUTPUT]))?;
     let pulse = Pulse::start(&lab.kafka_url())?;
     let history = Arc::new(History::create(&directory.join("history.jsonl"))?);
     let mut facts = machine::facts();
@@ -92,11 +94,16 @@ pub(crate) fn set(
         pulse,
         crew,
         history,
+        run: run.to_owned(),
         directory,
         held: cli.held(),
         debts: Mutex::default(),
         sides: AtomicU32::new(0),
         interrupted,
+        backlog: cli.backlog,
+        previous: cli.previous.clone(),
+        checker: checker.to_owned(),
+        scenes: AtomicU32::new(0),
     };
     for name in PIPELINES {
         world.crew.hire(name, Role::pipeline(name))?;

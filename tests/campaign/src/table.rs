@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use comfy_table::{ContentArrangement, Table, presets::UTF8_HORIZONTAL_ONLY};
 use tidelock_campaign::tables;
 
-use crate::{checker::Report, class::Class, fault::Fault, run::Injected, world::World};
+use crate::{checker::Report, class::Class, crew::MOST_MEMORY, fault::Fault, run::Injected, world::World};
 
 fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
@@ -91,6 +91,13 @@ pub(crate) fn verdict(injected: &[Injected], report: &Report, messages: u64, ela
     let rate = messages as f64 / elapsed.as_secs_f64().max(1.0);
     let seconds = elapsed.as_secs();
     format!("{table}\n{}\n{messages} messages in {seconds} s, {rate:.0} a second", others.join(", "))
+}
+
+/// The most resident memory of the subjects: of the largest one, and of the pipelines.
+pub(crate) fn memory(peaks: &BTreeMap<String, u64>) -> String {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let each: Vec<_> = peaks.iter().map(|(name, peak)| format!("{name} {:.0}", mib(*peak))).collect();
+    format!("peak resident MiB (at most {:.0} are right): {}", mib(MOST_MEMORY), each.join(", "))
 }
 
 fn row(name: &str, times: &[Option<u64>], wrong: [String; SHOWN.len()]) -> Vec<String> {

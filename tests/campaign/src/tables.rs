@@ -6,6 +6,10 @@ pub const INPUT: &str = "campaign.in";
 pub const OUTPUT: &str = "campaign.out";
 /// The consumer group of the processor, and the name of the relay.
 pub const GROUP: &str = "campaign";
+/// Where the handler enters what it did.
+pub const EFFECTS: &str = "campaign.effect";
+/// The same of handlers beside the run.
+pub const SIDE_EFFECTS: &str = "campaign.side_effect";
 /// Rows of `campaign.tally`: few, so that handlers meet in them.
 pub const TALLIES: i32 = 3;
 
@@ -24,6 +28,7 @@ pub const CREATE: &[&str] = &[
     // What was handled of topics that faults have for themselves. No unique key either.
     "CREATE TABLE IF NOT EXISTS campaign.side (\"group\" text NOT NULL, topic text NOT NULL, partition int NOT NULL, \
      \"offset\" bigint NOT NULL, life int NOT NULL, n bigint NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp())",
+    "CREATE TABLE IF NOT EXISTS campaign.side_effect (LIKE campaign.effect)",
     // Where handlers are made to meet, so that they fail.
     "CREATE TABLE IF NOT EXISTS campaign.tally (bucket int PRIMARY KEY, n bigint NOT NULL DEFAULT 0)",
     "INSERT INTO campaign.tally (bucket) SELECT generate_series(0, 2) ON CONFLICT DO NOTHING",

@@ -20,14 +20,17 @@ pub enum Kind {
     Meet,
     /// It takes 2 ms longer.
     Slow,
+    /// It takes 200 ms longer.
+    Crawl,
 }
 
-const NAMES: [(Kind, &str); 5] = [
+const NAMES: [(Kind, &str); 6] = [
     (Kind::Panic, "panic"),
     (Kind::Hang, "hang"),
     (Kind::Fail, "fail"),
     (Kind::Meet, "meet"),
     (Kind::Slow, "slow"),
+    (Kind::Crawl, "crawl"),
 ];
 
 /// A kind of trouble and its share of all executions, from 0 to 1.

@@ -35,6 +35,8 @@ pub(crate) struct World {
     pub(crate) pulse: Pulse,
     pub(crate) crew: Crew,
     pub(crate) history: Arc<History>,
+    /// The run's name.
+    pub(crate) run: String,
     /// The directory of the run: logs, history, the checker's files.
     pub(crate) directory: PathBuf,
     /// For how long a transaction is held open where that is the fault.
@@ -45,6 +47,14 @@ pub(crate) struct World {
     pub(crate) sides: AtomicU32,
     /// Ctrl-C was pressed: heal, and come to an end.
     pub(crate) interrupted: Arc<AtomicBool>,
+    /// How many messages a slow consumer is let fall behind.
+    pub(crate) backlog: u64,
+    /// A `subject` of an older commit.
+    pub(crate) previous: Option<PathBuf>,
+    /// The checker's program, for scenes beside the run.
+    pub(crate) checker: PathBuf,
+    /// Scenes beside the run so far.
+    pub(crate) scenes: AtomicU32,
 }
 
 /// Something that was changed and must be changed back, by its name.
@@ -95,6 +105,20 @@ impl World {
             }
             std::thread::sleep(left.min(LOOK));
         }
+    }
+
+    /// As [`until`](Self::until); that it was not so is a finding, unless Ctrl-C came first.
+    pub(crate) fn demand(&self, whom: &str, what: &str, limit: Duration, so: impl FnMut() -> bool) -> bool {
+        let was = self.until(limit, so);
+        if !was && !self.interrupted() {
+            self.crew.find(whom, &format!("{what} was not so within {limit:?}"));
+        }
+        was
+    }
+
+    /// A name for a scene beside the run.
+    pub(crate) fn scene(&self) -> String {
+        format!("side-{}", self.scenes.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// Tells every handler what to suffer from.

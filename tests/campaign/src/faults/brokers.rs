@@ -67,7 +67,7 @@ pub(super) fn faults() -> Vec<Fault> {
 
 type Act = fn(&Server) -> tidelock_lab::Result<()>;
 
-fn duty(role: Role) -> &'static str {
+pub(super) fn duty(role: Role) -> &'static str {
     match role {
         Role::Data => "one that leads a partition of the input",
         Role::Transactions => "one that coordinates transactions",

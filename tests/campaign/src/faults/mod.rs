@@ -3,17 +3,23 @@
 mod admin;
 mod answers;
 mod brokers;
+mod clock;
 mod commits;
 mod composition;
 mod database;
+mod disk;
+mod forms;
 mod handler;
 mod killed;
 mod network;
 mod paused;
 mod rebalance;
+mod scarcity;
 mod side;
+mod succession;
 mod topology;
 mod twin;
+mod upgrade;
 
 pub(crate) use commits::GUESTS;
 
@@ -46,6 +52,12 @@ pub(crate) fn singles() -> Vec<Fault> {
         rebalance::faults(),
         handler::faults(),
         admin::faults(),
+        disk::faults(),
+        forms::faults(),
+        scarcity::faults(),
+        succession::faults(),
+        upgrade::faults(),
+        clock::faults(),
     ]
     .into_iter()
     .flatten()

@@ -1,5 +1,6 @@
 //! What the campaign asks the cluster: the room where `rdkafka` is named.
 
+mod foreign;
 mod pulse;
 mod side;
 
@@ -13,6 +14,7 @@ use rdkafka::{
 };
 use tidelock_campaign::{Result, tables};
 
+pub(crate) use foreign::{Parcel, produce};
 pub(crate) use pulse::Pulse;
 
 /// Partitions of each topic.
@@ -39,24 +41,18 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new(brokers: String) -> Result<Self> {
-        let client = |group: &str, isolation: &str| {
-            ClientConfig::new()
-                .set("bootstrap.servers", &brokers)
-                .set("group.id", group)
-                .set("enable.auto.commit", "false")
-                .set("isolation.level", isolation)
-                .set("reconnect.backoff.max.ms", "500")
-                .set("log_level", "2")
-                .create::<BaseConsumer>()
-        };
-        let outsider = client("campaign.outsider", "read_uncommitted")?;
-        let member = client(tables::GROUP, "read_committed")?;
+        let outsider = client(&brokers, "campaign.outsider", "read_uncommitted")?;
+        let member = client(&brokers, tables::GROUP, "read_committed")?;
         Ok(Self { brokers, outsider, member })
     }
 
-    /// Creates the input and the output, on every broker.
-    pub(crate) async fn create_topics(&self) -> Result<()> {
-        self.create(&[tables::INPUT, tables::OUTPUT], PARTITIONS).await
+    pub(crate) fn brokers(&self) -> &str {
+        &self.brokers
+    }
+
+    /// Creates topics with as many partitions as the input has, on every broker.
+    pub(crate) async fn create_topics(&self, names: &[&str]) -> Result<()> {
+        self.create(names, PARTITIONS).await
     }
 
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
@@ -105,14 +101,34 @@ impl Cluster {
 
     /// The committed offsets of the processor's group, by partition; `None`: there is none.
     pub(crate) fn committed(&self) -> Result<Vec<Option<i64>>> {
-        let mut list = TopicPartitionList::new();
-        for partition in 0..PARTITIONS {
-            list.add_partition(tables::INPUT, partition);
-        }
-        let committed = self.member.committed_offsets(list, WAIT)?;
-        let offset = |offset| if let Offset::Offset(at) = offset { Some(at) } else { None };
-        Ok(committed.elements().iter().map(|element| offset(element.offset())).collect())
+        offsets(&self.member, tables::INPUT)
     }
+
+    /// The same of another group.
+    pub(crate) fn committed_of(&self, group: &str, topic: &str) -> Result<Vec<Option<i64>>> {
+        offsets(&client(&self.brokers, group, "read_committed")?, topic)
+    }
+}
+
+fn client(brokers: &str, group: &str, isolation: &str) -> Result<BaseConsumer> {
+    Ok(ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", isolation)
+        .set("reconnect.backoff.max.ms", "500")
+        .set("log_level", "2")
+        .create()?)
+}
+
+fn offsets(member: &BaseConsumer, topic: &str) -> Result<Vec<Option<i64>>> {
+    let mut list = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        list.add_partition(topic, partition);
+    }
+    let committed = member.committed_offsets(list, WAIT)?;
+    let offset = |offset| if let Offset::Offset(at) = offset { Some(at) } else { None };
+    Ok(committed.elements().iter().map(|element| offset(element.offset())).collect())
 }
 
 /// Partitions of the cluster's own topics, as the lab sets them.

@@ -15,6 +15,16 @@ use crate::handler::Inbound;
 /// The largest ordinary payload, in bytes.
 const LARGEST: usize = 2048;
 
+/// A message that can be anything.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Odd {
+    pub(crate) topic: String,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) payload: Option<Bytes>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) refused: bool,
+}
+
 /// The numbers of one producer. A number is used once, whatever becomes of its transaction.
 pub(crate) struct Book {
     run: String,
@@ -92,6 +102,54 @@ impl Book {
         .bind(copied)
         .execute(connection)
         .await?;
+        Ok(outgoing)
+    }
+
+    /// Enters one message that can be anything into the ledger, and answers what is to be enqueued. `refused`: the log will
+    /// not take it.
+    pub(crate) async fn enter_one(
+        &mut self,
+        connection: &mut PgConnection,
+        (txn, of): (u64, u32),
+        odd: Odd,
+    ) -> Result<Outgoing> {
+        let Odd { topic, key, payload, headers, refused } = odd;
+        // A key that no index takes has no counter: no order is promised.
+        let counted = key.as_ref().filter(|key| key.len() < 1000);
+        let number = match counted {
+            Some(key) => 1 + self.lock(connection, std::slice::from_ref(key)).await?[0].1,
+            None => 0,
+        };
+        self.seq += 1;
+        let identity = Identity {
+            run: self.run.clone(),
+            producer: self.producer,
+            seq: self.seq,
+            key_seq: u64::try_from(number)?,
+            txn,
+            of,
+            copy: 0,
+            at: u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?,
+        };
+        let check = identity.header(key.as_deref(), payload.as_deref());
+        sqlx::query(
+            "INSERT INTO campaign.ledger (producer, seq, key, key_seq, txn, \"of\", copies, refused) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(i32::try_from(self.producer)?)
+        .bind(i64::try_from(self.seq)?)
+        .bind(key.clone())
+        .bind(number)
+        .bind(i64::try_from(txn)?)
+        .bind(i32::try_from(of)?)
+        .bind(i32::try_from(copies(self.seq, payload.is_some()))?)
+        .bind(refused)
+        .execute(connection)
+        .await?;
+        let mut outgoing = Outgoing::raw(topic, key.map(Bytes::from), payload).header(HEADER, check);
+        for (name, value) in headers {
+            outgoing = outgoing.header(name, value);
+        }
         Ok(outgoing)
     }
 

@@ -9,6 +9,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use sqlx::AssertSqlSafe;
 use tidelock::{
     database::postgres::Postgres,
     error::{BoxError, Result as Done},
@@ -27,6 +28,7 @@ const HANG: Duration = Duration::from_secs(3);
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 const SLOW: Duration = Duration::from_millis(2);
+const CRAWL: Duration = Duration::from_millis(200);
 
 /// The names of the topics of this process.
 pub(crate) static TOPICS: OnceLock<(String, String)> = OnceLock::new();
@@ -80,12 +82,15 @@ parcel! {
 /// Writes one row per execution that takes effect, and emits the copies.
 pub(crate) struct Copier {
     directory: PathBuf,
+    /// What enters an effect.
+    insert: String,
     trouble: Arc<Mutex<Option<Trouble>>>,
 }
 
 impl Copier {
     /// Looks for trouble in `directory` for as long as the process lives.
-    pub(crate) fn new(directory: PathBuf) -> Self {
+    pub(crate) fn new(directory: PathBuf, effects: &str) -> Self {
+        let insert = format!("INSERT INTO {effects} (producer, seq, key_seq, crc) VALUES ($1, $2, $3, $4)");
         let trouble = Arc::new(Mutex::new(Trouble::look(&directory)));
         let (of_task, at) = (Arc::clone(&trouble), directory.clone());
         tokio::spawn(async move {
@@ -94,7 +99,7 @@ impl Copier {
                 *of_task.lock().unwrap_or_else(PoisonError::into_inner) = Trouble::look(&at);
             }
         });
-        Self { directory, trouble }
+        Self { directory, insert, trouble }
     }
 
     fn now(&self) -> Option<Kind> {
@@ -107,6 +112,7 @@ impl Copier {
             Kind::Panic => panic!("told to panic"),
             Kind::Fail => return Err("told to fail".into()),
             Kind::Slow => tokio::time::sleep(SLOW).await,
+            Kind::Crawl => tokio::time::sleep(CRAWL).await,
             Kind::Hang => {
                 let began = std::time::Instant::now();
                 while began.elapsed() < HANG && Trouble::look(&self.directory).is_some() {
@@ -136,7 +142,7 @@ impl Handler<Postgres> for Copier {
         let check = message.headers.get_str(HEADER).ok_or("a message without its header")?;
         let mut identity = Identity::read(check)?;
         let (key, payload) = (message.key.as_bytes(), message.event.payload.as_deref());
-        sqlx::query("INSERT INTO campaign.effect (producer, seq, key_seq, crc) VALUES ($1, $2, $3, $4)")
+        sqlx::query(AssertSqlSafe(self.insert.clone()))
             .bind(i32::try_from(identity.producer)?)
             .bind(i64::try_from(identity.seq)?)
             .bind(i64::try_from(identity.key_seq)?)

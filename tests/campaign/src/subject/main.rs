@@ -2,6 +2,7 @@
 #![allow(clippy::print_stderr, reason = "a program says why it ends")]
 
 mod book;
+mod forms;
 mod handler;
 mod pipeline;
 mod side;
@@ -35,6 +36,8 @@ enum Role {
     Side(side::Options),
     /// Business transactions
     Writer(writer::Options),
+    /// Messages of hostile sizes and forms
+    Forms(forms::Options),
     /// A member of the processor's group that joins and leaves
     Storm(storm::Options),
 }
@@ -47,6 +50,7 @@ async fn main() -> ExitCode {
         Role::Pipeline(options) => pipeline::run(options).await,
         Role::Side(options) => side::run(options).await,
         Role::Writer(options) => writer::run(options).await,
+        Role::Forms(options) => forms::run(options).await,
         Role::Storm(options) => storm::run(options).await,
     };
     match done {

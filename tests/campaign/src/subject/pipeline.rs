@@ -31,16 +31,48 @@ pub(crate) struct Options {
     /// Leave the relay out
     #[arg(long)]
     no_relay: bool,
+    #[command(flatten)]
+    names: Names,
+}
+
+/// What belongs to the scene.
+#[derive(Args, Clone)]
+pub(crate) struct Names {
+    /// The topic that is handled
+    #[arg(long, default_value = tables::INPUT)]
+    input: String,
+    /// The topic that is emitted to
+    #[arg(long, default_value = tables::OUTPUT)]
+    output: String,
+    /// The group
+    #[arg(long, default_value = tables::GROUP)]
+    group: String,
+    /// The table of effects
+    #[arg(long, default_value = tables::EFFECTS)]
+    effects: String,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        let [input, output, group, effects] =
+            [tables::INPUT, tables::OUTPUT, tables::GROUP, tables::EFFECTS].map(str::to_owned);
+        Self { input, output, group, effects }
+    }
 }
 
 /// The pipeline as every role builds it.
-pub(crate) async fn build(directory: PathBuf, instance: Option<String>, relay: bool) -> Result<Pipeline> {
-    TOPICS.get_or_init(|| (tables::INPUT.to_owned(), tables::OUTPUT.to_owned()));
+pub(crate) async fn build(
+    directory: PathBuf,
+    instance: Option<String>,
+    relay: bool,
+    names: Names,
+) -> Result<Pipeline> {
+    TOPICS.get_or_init(|| (names.input, names.output));
     let settings = crate::settings()?;
     let database = connect(&settings.database).await?;
     let mut builder = Pipeline::builder(Kafka::new(settings.kafka)?, database)
         .processor_defaults(settings.processor)
-        .processor(Processor::new(tables::GROUP).handle(Copier::new(directory)));
+        .processor(Processor::new(names.group).handle(Copier::new(directory, &names.effects)));
     if relay {
         builder = builder.relay(settings.relay);
     }
@@ -65,7 +97,7 @@ pub(crate) async fn connect(config: &tidelock::database::postgres::PostgresConfi
 
 pub(crate) async fn run(options: Options) -> Result<()> {
     let told = crate::told_to_stop();
-    let pipeline = build(options.directory, options.instance, !options.no_relay).await?;
+    let pipeline = build(options.directory, options.instance, !options.no_relay, options.names).await?;
     serve(pipeline, &told, GIVEN_UP).await
 }
 

@@ -10,7 +10,7 @@ use clap::Args;
 use tidelock_campaign::Result;
 use tracing::info;
 
-use crate::pipeline;
+use crate::pipeline::{self, Names};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -36,7 +36,8 @@ pub(crate) async fn run(options: Options) -> Result<()> {
             break;
         }
         let began = Instant::now();
-        let pipeline = pipeline::build(options.directory.clone(), options.instance.clone(), false).await?;
+        let (directory, instance) = (options.directory.clone(), options.instance.clone());
+        let pipeline = pipeline::build(directory, instance, false, Names::default()).await?;
         pipeline.start().await?;
         tokio::time::sleep(every.saturating_sub(began.elapsed())).await;
         let stopping = Instant::now();

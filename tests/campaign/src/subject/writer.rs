@@ -63,6 +63,9 @@ pub(crate) struct Options {
     /// For how long a transaction is held or stays prepared at most, in ms
     #[arg(long, default_value_t = 2000)]
     pub(crate) hold: u64,
+    /// The topic
+    #[arg(long, default_value = tables::INPUT)]
+    pub(crate) input: String,
 }
 
 /// When the next transaction may begin.
@@ -104,7 +107,7 @@ impl Desk {
 }
 
 pub(crate) async fn run(options: Options) -> Result<()> {
-    TOPICS.get_or_init(|| (tables::INPUT.to_owned(), tables::OUTPUT.to_owned()));
+    TOPICS.get_or_init(|| (options.input.clone(), String::new()));
     let told = crate::told_to_stop();
     let database = pipeline::connect(&crate::settings()?.database).await?;
     if options.style == Style::Prepared {

@@ -1,0 +1,55 @@
+//! Class 17: a process of the previous version beside one of this. Only with `--previous`.
+
+use std::time::Duration;
+
+use tidelock_campaign::Result;
+
+use crate::{
+    class::Class,
+    fault::{EXACTLY_ONCE, Fault, Ongoing, Part},
+    world::{PIPELINES, World},
+};
+
+/// A session (6 s), and a start of each version.
+const TAKEN_OVER: Duration = Duration::from_secs(25);
+
+pub(super) fn faults() -> Vec<Fault> {
+    vec![
+        fault("previous-version", "a pipeline is killed, and the previous version takes its place", false),
+        fault(
+            "previous-version-killed",
+            "the same, and the previous version is killed and started again under way",
+            true,
+        ),
+    ]
+}
+
+fn fault(name: &str, doc: &str, killed: bool) -> Fault {
+    Fault {
+        class: Class::Upgrade,
+        name: name.into(),
+        doc: format!("{doc}; upgraded again when healed"),
+        must_hold: EXACTLY_ONCE,
+        within: Some(TAKEN_OVER),
+        lasts_ms: 8_000..=15_000,
+        touches: &[Part::Pipelines],
+        inject: Box::new(move |world, rng| {
+            let previous = world.previous.clone().ok_or("there is no previous version: give --previous")?;
+            let name = PIPELINES[rng.usize(..2)];
+            replace(world, name, Some(previous))?;
+            if killed {
+                world.sleep(Duration::from_millis(rng.u64(3_000..8_000)));
+                world.crew.kill(name)?;
+                world.sleep(Duration::from_millis(rng.u64(0..1_000)));
+                world.crew.start(name)?;
+            }
+            Ok(Ongoing::new(name, move |world| replace(world, name, None)))
+        }),
+    }
+}
+
+fn replace(world: &World, name: &str, program: Option<std::path::PathBuf>) -> Result<()> {
+    world.crew.kill(name)?;
+    world.crew.become_program(name, program)?;
+    world.crew.start(name)
+}
