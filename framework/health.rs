@@ -11,8 +11,10 @@ pub enum State {
     Starting,
     /// At work.
     Ready,
-    /// Trying again after a failure; the text says which. A partition whose record failed three times is, until a handler
-    /// gets through.
+    /// At work, but a message fails again and again and its partition waits; the text says which. Counts as ready: another
+    /// instance would fare no better with it.
+    Retrying(String),
+    /// Trying again after a failure; the text says which.
     Recovering(String),
     /// Given up until an operator acts; the text says why.
     Failed(String),
@@ -64,5 +66,5 @@ impl Health {
 }
 
 fn all_ready(report: &Report) -> bool {
-    report.values().all(|state| *state == State::Ready)
+    report.values().all(|state| matches!(state, State::Ready | State::Retrying(_)))
 }

@@ -108,6 +108,7 @@ fn describe(state: health::State) -> String {
     match state {
         health::State::Starting => "starting".to_owned(),
         health::State::Ready => "ready".to_owned(),
+        health::State::Retrying(why) => format!("retrying: {why}"),
         health::State::Recovering(why) => format!("recovering: {why}"),
         health::State::Failed(why) => format!("failed: {why}"),
     }

@@ -249,7 +249,7 @@ impl<D: Database> Partition<D> {
             if attempt >= TROUBLED_AFTER {
                 self.troubled = true;
                 let text = format!("offset {first} failed {attempt} times: {}", failure.error);
-                self.shared.health.set(&self.name(), State::Recovering(text));
+                self.shared.health.set(&self.name(), State::Retrying(text));
             }
             // What the last batch emitted must not wait for this one.
             self.settle().await?;

@@ -337,7 +337,7 @@ async fn a_record_that_fails_again_and_again_shows_in_health() {
     until("seen", || {
         let report = health.report();
         let state = report.get("processor group topic[0]");
-        matches!(state, Some(State::Recovering(text)) if text.contains("offset 7 failed 3 times"))
+        matches!(state, Some(State::Retrying(text)) if text.contains("offset 7 failed 3 times"))
     })
     .await;
     stop.cancel();
