@@ -76,6 +76,17 @@ pub struct Advance<'a> {
     pub owner: &'a str,
 }
 
+/// What the compare-and-set of a fence row found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advanced {
+    /// The row was not as expected: nothing was done, roll back.
+    Stale,
+    /// The row moved, and nothing at all is in the quarantine.
+    Clear,
+    /// The row moved; something is in the quarantine, and outputs of this batch may have to wait behind it.
+    Quarantine,
+}
+
 /// A database that a processor can lock to a log.
 #[async_trait]
 pub trait Database: Clone + Send + Sync + 'static {
@@ -112,8 +123,8 @@ pub trait Database: Clone + Send + Sync + 'static {
     async fn begin(&self) -> Result<Self::Unit>;
 
     /// In one transaction: replaces the pending outputs of a row whose `next_offset` is still `next_offset` and whose
-    /// pending outputs are still `submitted`, the bytes that were refused, and stores the refused ones. `false`: the
-    /// row is another one by now, nothing was done.
+    /// pending outputs are still `submitted`, the bytes that were refused, and stores the refused ones with those of their
+    /// keys. `false`: the row is another one by now, nothing was done.
     async fn quarantine_outputs(
         &self,
         key: &FenceKey,
@@ -144,8 +155,15 @@ pub trait Unit: Send {
     /// a later one.
     async fn retract(&mut self, group: &str, ids: &[MessageId]) -> Result<()>;
 
-    /// The compare-and-set. `false`: the row was not as expected; roll back.
-    async fn advance(&mut self, advance: Advance<'_>) -> Result<bool>;
+    /// The compare-and-set, and whether anything is in the quarantine, in one round trip.
+    async fn advance(&mut self, advance: Advance<'_>) -> Result<Advanced>;
+
+    /// After an advance: which of these keys have outputs in the quarantine. Until this transaction ends, none of
+    /// those keys is released to its end without what [`hold_back`](Self::hold_back) adds to it.
+    async fn held_outputs(&mut self, keys: &[HeldKey]) -> Result<HashSet<HeldKey>>;
+
+    /// After an advance: stores outputs that wait behind others of their key, in this order; `pending` is the rest.
+    async fn hold_back(&mut self, key: &FenceKey, pending: Bytes, held: &[Quarantined]) -> Result<()>;
 
     /// Commits and tells the truth about it: an error of which nobody knows whether it came before or after the
     /// commit is `Unknown`.
@@ -315,8 +333,9 @@ pub trait Source: Clone + Send + Sync + 'static {
     async fn clean(&self, published: Self::Published) -> Result<u64>;
 
     /// After a position was read: entries proposed or being released under `attempt`, which the position names,
-    /// are settled (confirmed; deleted as released); those of any other attempt of this shard are taken back. Answers how many
-    /// entries of `attempt` there were.
+    /// are settled (confirmed; deleted as released); those of any other attempt of this shard are taken back. What came
+    /// behind a released entry of the same key meanwhile is asked for from then on. Answers how many entries of `attempt`
+    /// there were.
     async fn settle_quarantine(&self, claim: Claim, attempt: Option<Uuid>) -> Result<u64>;
 
     /// Stores refused rows as proposed: they count only once a position names the attempt.

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Advance, Database, Fence, FenceKey, FirstStart, Quarantined, Unit};
+use super::{Advance, Advanced, Database, Fence, FenceKey, FirstStart, HeldKey, Quarantined, Unit};
 use crate::{
     commit::Commit,
     error::{Error, Kind, Result},
@@ -94,8 +94,17 @@ impl Unit for NoUnit {
         Ok(())
     }
 
-    async fn advance(&mut self, _: Advance<'_>) -> Result<bool> {
-        Ok(true)
+    async fn advance(&mut self, _: Advance<'_>) -> Result<Advanced> {
+        Ok(Advanced::Clear)
+    }
+
+    async fn held_outputs(&mut self, _: &[HeldKey]) -> Result<HashSet<HeldKey>> {
+        Ok(HashSet::new())
+    }
+
+    async fn hold_back(&mut self, key: &FenceKey, _: Bytes, _: &[Quarantined]) -> Result<()> {
+        let what = format!("{}[{}]: there is no database to hold outputs back in", key.topic, key.partition);
+        Err(Error::new(Kind::Refused, what))
     }
 
     async fn commit(self) -> Commit {

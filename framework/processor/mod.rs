@@ -17,6 +17,7 @@ mod assignment;
 mod attempt;
 mod committer;
 mod config;
+mod holding;
 mod inbox;
 mod partition;
 mod registry;

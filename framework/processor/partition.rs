@@ -13,7 +13,7 @@ use super::{
     valve::Valve,
 };
 use crate::{
-    database::{Advance, Database, FenceKey, Unit},
+    database::{Advance, Advanced, Database, FenceKey, Unit},
     error::{Error, Kind, Result},
     failpoint::{Point, Variant, hit, left_out},
     health::State,
@@ -258,27 +258,35 @@ impl<D: Database> Partition<D> {
     }
 
     async fn commit(&mut self, executed: Executed<D::Unit>, to: i64) -> Result<()> {
-        let Executed { mut unit, outputs, duplicates, .. } = executed;
+        let Executed { mut unit, mut outputs, duplicates, .. } = executed;
         if !self.shared.consumer.holds(&self.at) {
             unit.rollback().await;
             return Err(Error::new(Kind::Unassigned, format!("{} was taken away", self.at)));
         }
         hit(Point::P1);
         let owner = &self.shared.transactional_id;
-        let pending = match left_out(Variant::PendingUnstored) {
-            true => codec::encode(&[])?,
-            false => codec::encode(&outputs)?,
-        };
+        let mut pending = stored(&outputs)?;
+        let mut held = Vec::new();
         let advance = Advance { key: &self.key, from: self.next, to, pending: pending.clone(), owner };
-        if !unit.advance(advance).await? {
-            unit.rollback().await;
-            return Err(Error::new(
-                Kind::Conflict,
-                format!(
-                    "{}: the fence is not at {} any more, somebody else handled the batch",
-                    self.at, self.next
-                ),
-            ));
+        match unit.advance(advance).await? {
+            Advanced::Clear => {}
+            Advanced::Quarantine => {
+                (outputs, held) = self.behind(&mut unit, outputs).await?;
+                if !held.is_empty() {
+                    pending = stored(&outputs)?;
+                    unit.hold_back(&self.key, pending.clone(), &held).await?;
+                }
+            }
+            Advanced::Stale => {
+                unit.rollback().await;
+                return Err(Error::new(
+                    Kind::Conflict,
+                    format!(
+                        "{}: the fence is not at {} any more, somebody else handled the batch",
+                        self.at, self.next
+                    ),
+                ));
+            }
         }
         if left_out(Variant::OffsetFirst) {
             self.submit(outputs.clone(), Submitted { next_offset: to, pending: pending.clone() });
@@ -292,6 +300,7 @@ impl<D: Database> Partition<D> {
         }
         metrics::counter!(telemetry::DUPLICATES, "group" => self.key.group.to_string())
             .increment(duplicates as u64);
+        self.report_held(&held);
         self.next = to;
         self.submit(outputs, Submitted { next_offset: to, pending });
         Ok(())
@@ -315,6 +324,11 @@ impl<D: Database> Partition<D> {
         }
         Err(Error::new(Kind::Conflict, format!("{}: continuing at {next} instead of {}", self.at, self.next)))
     }
+}
+
+/// What the fence row holds of these outputs.
+fn stored(outputs: &[Record]) -> Result<Bytes> {
+    codec::encode(if left_out(Variant::PendingUnstored) { &[] } else { outputs })
 }
 
 /// The verdict over what is in flight; never, while nothing is. A committer that is gone leaves the partition to look.

@@ -1,7 +1,7 @@
 //! The steps at assignment, and wherever the outcome of the last transaction is not known.
 
 use bytes::Bytes;
-use tracing::{debug, error, info};
+use tracing::{debug, info};
 
 use super::{
     assignment::{Decision, adopt, decide},
@@ -9,12 +9,10 @@ use super::{
     partition::{Partition, Submitted, verdict},
 };
 use crate::{
-    database::{Database, Fence, Quarantined},
+    database::{Database, Fence},
     error::{Error, Kind, Result},
     failpoint::{Point, Variant, hit, left_out},
-    log::{Record, Refusal, codec},
-    message::MessageId,
-    telemetry,
+    log::codec,
 };
 
 impl<D: Database> Partition<D> {
@@ -118,39 +116,4 @@ impl<D: Database> Partition<D> {
         }
         Ok(self.shared.config.start.offset(bounds, self.at.partition < first.partitions))
     }
-
-    /// Moves refused outputs from the fence row to the quarantine, unless the row holds something else by now: a
-    /// verdict that is older than the row says nothing of what is in it.
-    pub(crate) async fn quarantine(&self, refusals: &[Refusal], batch: &Submitted) -> Result<()> {
-        let mut kept = Vec::new();
-        let mut refused = Vec::new();
-        for (index, output) in codec::decode(&batch.pending)?.into_iter().enumerate() {
-            match refusals.iter().find(|refusal| refusal.index == index) {
-                None => kept.push(output),
-                Some(refusal) => refused.push(quarantined(output, refusal.reason.clone())?),
-            }
-        }
-        let (kept, submitted) = (codec::encode(&kept)?, &batch.pending);
-        let database = &self.shared.database;
-        if database.quarantine_outputs(&self.key, batch.next_offset, submitted, kept, &refused).await? {
-            metrics::counter!(telemetry::QUARANTINED, "origin" => "output").increment(refused.len() as u64);
-            for each in &refused {
-                error!(
-                    processor = self.name(), id = %each.id, topic = %each.topic, reason = each.reason,
-                    "an output went to the quarantine; release it once the reason is gone"
-                );
-            }
-        }
-        Ok(())
-    }
-}
-
-fn quarantined(output: Record, reason: String) -> Result<Quarantined> {
-    Ok(Quarantined {
-        id: output.headers.message_id().unwrap_or_else(MessageId::new),
-        topic: output.topic.clone(),
-        key: output.key.clone(),
-        record: codec::encode(&[output])?,
-        reason,
-    })
 }

@@ -35,6 +35,8 @@ use crate::{
 
 /// How often a shard looks whether somebody asked for a release from the quarantine.
 const RELEASE_INTERVAL: Duration = Duration::from_secs(1);
+/// The same where a release has left something that is asked for: what waits behind it gets no shorter.
+const RELEASE_AGAIN: Duration = Duration::from_millis(10);
 
 /// What a relayed shard keeps from one session to the next.
 pub(crate) struct ShardRelay<S: Source> {
@@ -151,10 +153,10 @@ impl<S: Source> ShardRelay<S> {
                 return Ok(rotation);
             }
             if session.release_due <= Instant::now() {
-                session.release_due = Instant::now() + RELEASE_INTERVAL;
                 session.shard.release_failed = true;
-                session.release().await?;
+                let more = session.release().await?;
                 session.shard.release_failed = false;
+                session.release_due = Instant::now() + if more { RELEASE_AGAIN } else { RELEASE_INTERVAL };
                 continue;
             }
             let planned = tokio::select! {
@@ -288,19 +290,20 @@ impl<S: Source> Session<'_, S> {
         Ok(batch.published)
     }
 
-    /// Publishes quarantined messages whose release was asked for, before anything later of their keys.
-    async fn release(&mut self) -> Result<()> {
+    /// Publishes quarantined messages whose release was asked for, before anything later of their keys; answers
+    /// whether there are more.
+    async fn release(&mut self) -> Result<bool> {
         let (held, requested) = self.held_keys().await?;
         self.sorting = Sorting::new(held);
         if !requested {
-            return Ok(());
+            return Ok(false);
         }
         let attempt = uuid::Uuid::now_v7();
         let shard = &self.shard;
         let take = shard.source.take_released(self.claim, attempt, shard.config.max_rows);
         let released = shard.ask(take).await?;
         if released.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let mut records = Vec::with_capacity(released.len());
         for each in &released {
@@ -325,9 +328,9 @@ impl<S: Source> Session<'_, S> {
         self.advance(position, count);
         self.settle(Some(attempt), released.len()).await?;
         info!(relay = self.shard.name(), count, "released from the quarantine");
-        let (held, _) = self.held_keys().await?;
+        let (held, more) = self.held_keys().await?;
         self.sorting = Sorting::new(held);
-        Ok(())
+        Ok(more)
     }
 
     async fn held_keys(&mut self) -> Result<(HashSet<HeldKey>, bool)> {

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     commit::Commit,
-    database::{Advance, Database, Fence, FenceKey, FirstStart, Quarantined, Unit},
+    database::{Advance, Advanced, Database, Fence, FenceKey, FirstStart, HeldKey, Quarantined, Unit},
     error::{Error, Kind, Result},
     log::embedded::Client,
     message::MessageId,
@@ -125,13 +125,23 @@ impl<U: Unit> Unit for ConnectedUnit<U> {
         process.call(self.inner.retract(group, ids)).await
     }
 
-    async fn advance(&mut self, advance: Advance<'_>) -> Result<bool> {
+    async fn advance(&mut self, advance: Advance<'_>) -> Result<Advanced> {
         let process = self.process.clone();
         let advanced = process.call(self.inner.advance(advance)).await;
         if let Err(error) = &advanced {
             process.script.failed(error);
         }
         advanced
+    }
+
+    async fn held_outputs(&mut self, keys: &[HeldKey]) -> Result<HashSet<HeldKey>> {
+        let process = self.process.clone();
+        process.call(self.inner.held_outputs(keys)).await
+    }
+
+    async fn hold_back(&mut self, key: &FenceKey, pending: Bytes, held: &[Quarantined]) -> Result<()> {
+        let process = self.process.clone();
+        process.call(self.inner.hold_back(key, pending, held)).await
     }
 
     async fn commit(self) -> Commit {

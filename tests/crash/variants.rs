@@ -9,7 +9,7 @@ use nix::{
 };
 use tidelock::{
     commit::Commit,
-    database::{Advance, Database as _, Unit as _},
+    database::{Advance, Advanced, Database as _, Unit as _},
 };
 use tidelock_lab::Lab;
 
@@ -118,7 +118,7 @@ async fn compare(left_out: bool) {
         pending: Bytes::new(),
         owner: "rival",
     };
-    assert!(rival.advance(advance).await.unwrap());
+    assert_ne!(rival.advance(advance).await.unwrap(), Advanced::Stale);
     assert!(matches!(rival.commit().await, Commit::Committed));
     processor.go_on();
     scene.settled().await;

@@ -1,13 +1,18 @@
 //! Messages that were refused, of the outbox: proposed, held, released.
 
 use tidelock::{
-    database::{Claim, Quarantined, Shard, Source as _, postgres::QuarantineEntry},
+    database::{
+        Claim, Database as _, HeldKey, Quarantined, Shard, Source as _, Unit as _, postgres::QuarantineEntry,
+    },
     error::Kind,
     message::MessageId,
 };
 use uuid::Uuid;
 
-use super::{ALL, Shop, WAIT, eventually};
+use super::{
+    ALL, Shop, WAIT, eventually,
+    unit::{advance, fenced, key, run},
+};
 
 pub(super) fn refused(key: Option<&'static str>, reason: &str) -> Quarantined {
     Quarantined {
@@ -75,4 +80,46 @@ async fn a_key_that_is_longer_than_a_b_tree_takes() {
     assert_eq!(shop.postgres.release(first.id).await.unwrap(), 2);
     let released = shop.postgres.take_released(claim, Uuid::new_v4(), 10).await.unwrap();
     assert_eq!(released.len(), 2);
+}
+
+/// A deletion that is under way is waited for, and then only what is left counts.
+#[tokio::test]
+async fn a_key_is_held_by_what_a_release_leaves() {
+    let held = HeldKey { topic: "topic".into(), key: "a".into() };
+    for (isolation, deleted, left) in [
+        ("read committed", "WHERE reason = '2'", Some(1)),
+        ("read committed", "", Some(0)),
+        ("repeatable read", "WHERE reason = '2'", None),
+        ("serializable", "", None),
+    ] {
+        let shop = fenced().await;
+        let outputs = [refused(Some("a"), "1"), refused(Some("a"), "2")];
+        assert!(
+            shop.postgres.quarantine_outputs(&key(0), 0, b"", Default::default(), &outputs).await.unwrap()
+        );
+        let mut unit = shop.postgres.begin().await.unwrap();
+        match isolation {
+            "read committed" => {}
+            "serializable" => run(&mut unit, "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE").await,
+            _ => run(&mut unit, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await,
+        }
+        assert!(advance(&mut unit, 0, 1).await.unwrap());
+        let mut releasing = shop.pool.begin().await.unwrap();
+        let delete = format!("DELETE FROM tidelock.quarantine {deleted}");
+        sqlx::query(sqlx::AssertSqlSafe(delete)).execute(&mut *releasing).await.unwrap();
+        let keys = [held.clone()];
+        let looking = tokio::spawn(async move {
+            let found = unit.held_outputs(&keys).await;
+            unit.rollback().await;
+            found
+        });
+        let waiting = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        eventually("the unit waits", async || shop.count(waiting).await == 1).await;
+        releasing.commit().await.unwrap();
+        match (looking.await.unwrap(), left) {
+            (Ok(found), Some(left)) => assert_eq!(found.len(), left, "{isolation} {deleted}"),
+            (Err(error), None) => assert_eq!(error.kind(), Kind::Unavailable),
+            (found, _) => panic!("{isolation}: {found:?}"),
+        }
+    }
 }

@@ -6,7 +6,7 @@ use sqlx::{Connection as _, Row};
 use tidelock::{
     commit::Commit,
     database::{
-        Advance, Database as _, FenceKey, Unit as _,
+        Advance, Advanced, Database as _, FenceKey, Unit as _,
         postgres::{Postgres, PostgresConfig, PostgresUnit},
     },
     error::{Kind, Result},
@@ -37,7 +37,9 @@ pub(super) async fn run(unit: &mut PostgresUnit, statement: &'static str) {
 
 pub(super) async fn advance(unit: &mut PostgresUnit, from: i64, to: i64) -> Result<bool> {
     let key = key(0);
-    unit.advance(Advance { key: &key, from, to, pending: Default::default(), owner: "owner" }).await
+    unit.advance(Advance { key: &key, from, to, pending: Default::default(), owner: "owner" })
+        .await
+        .map(|advanced| advanced != Advanced::Stale)
 }
 
 pub(super) async fn next_offset(shop: &Shop) -> i64 {

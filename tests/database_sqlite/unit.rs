@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Row};
 use tidelock::{
     commit::Commit,
     database::{
-        Advance, Database as _, FenceKey, Unit as _,
+        Advance, Advanced, Database as _, FenceKey, Unit as _,
         sqlite::{Sqlite, SqliteUnit},
     },
     error::{Kind, Result},
@@ -47,7 +47,9 @@ pub(super) async fn attempt(unit: &mut SqliteUnit, statement: &str) -> Result<()
 
 pub(super) async fn advance(unit: &mut SqliteUnit, from: i64, to: i64) -> Result<bool> {
     let key = key(0);
-    unit.advance(Advance { key: &key, from, to, pending: Default::default(), owner: "owner" }).await
+    unit.advance(Advance { key: &key, from, to, pending: Default::default(), owner: "owner" })
+        .await
+        .map(|advanced| advanced != Advanced::Stale)
 }
 
 pub(super) async fn next_offset(sqlite: &Sqlite) -> i64 {

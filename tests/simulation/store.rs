@@ -6,8 +6,8 @@ use bytes::Bytes;
 use tidelock::{
     commit::Commit,
     database::{
-        Advance, Batch, Claim, Database, Fence, FenceKey, FirstStart, HeldKey, Quarantined, Reader, Released,
-        Shard, Source, Unit,
+        Advance, Advanced, Batch, Claim, Database, Fence, FenceKey, FirstStart, HeldKey, Quarantined, Reader,
+        Released, Shard, Source, Unit,
         sqlite::{Sqlite, SqlitePublished, SqliteReader, SqliteUnit},
     },
     error::{Error, Kind, Result},
@@ -53,7 +53,8 @@ impl Store {
     async fn enter(&self, what: &str) -> Result<Answer> {
         self.alive().await;
         // An open transaction of a process that stands still would keep every other one waiting.
-        let stops = !matches!(what, "admit" | "retract" | "advance" | "commit");
+        let stops =
+            !matches!(what, "admit" | "retract" | "advance" | "held_outputs" | "hold_back" | "commit");
         let fault = match self.fate.of_database(&self.client, what, stops) {
             Mishap::Call(fault) => fault,
             Mishap::Stop(time, lag) => {
@@ -173,9 +174,19 @@ impl Unit for StoreUnit {
         store.call("retract", self.inner.retract(group, ids)).await
     }
 
-    async fn advance(&mut self, advance: Advance<'_>) -> Result<bool> {
+    async fn advance(&mut self, advance: Advance<'_>) -> Result<Advanced> {
         let store = self.store.clone();
         store.call("advance", self.inner.advance(advance)).await
+    }
+
+    async fn held_outputs(&mut self, keys: &[HeldKey]) -> Result<HashSet<HeldKey>> {
+        let store = self.store.clone();
+        store.call("held_outputs", self.inner.held_outputs(keys)).await
+    }
+
+    async fn hold_back(&mut self, key: &FenceKey, pending: Bytes, held: &[Quarantined]) -> Result<()> {
+        let store = self.store.clone();
+        store.call("hold_back", self.inner.hold_back(key, pending, held)).await
     }
 
     async fn commit(self) -> Commit {

@@ -49,9 +49,11 @@ impl Postgres {
     /// Kind `Config` when there is no such message in the quarantine.
     pub async fn release(&self, id: MessageId) -> Result<u64> {
         let ask = self.sql(
-            "UPDATE tidelock.quarantine q SET release_asked = true FROM tidelock.quarantine asked \
-             WHERE asked.message_id = $1 AND asked.state <> 'proposed' AND q.state <> 'proposed' \
-             AND (q.entry = asked.entry OR q.topic = asked.topic AND q.key = asked.key)",
+            "WITH whole AS MATERIALIZED (SELECT q.entry FROM tidelock.quarantine q, tidelock.quarantine asked \
+               WHERE asked.message_id = $1 AND asked.state <> 'proposed' AND q.state <> 'proposed' \
+               AND (q.entry = asked.entry OR q.topic = asked.topic AND q.key = asked.key) \
+               ORDER BY q.entry FOR UPDATE OF q) \
+             UPDATE tidelock.quarantine q SET release_asked = true FROM whole WHERE q.entry = whole.entry",
         );
         let done = sqlx::query(ask).bind(Uuid::from(id)).execute(self.pool()).await;
         match done.map_err(failed("release from the quarantine"))?.rows_affected() {
@@ -86,7 +88,20 @@ impl Postgres {
         let filter = shard_filter(claim.shard);
         let mut transaction = self.begin_under(claim, what).await?;
         let mut settled = 0;
+        // In the order in which a unit locks them. Once it has them, whatever was added behind is seen by what follows.
+        let lock = self.sql(&format!(
+            "SELECT FROM tidelock.quarantine WHERE (state = 'releasing' OR state = 'held' AND NOT release_asked \
+               AND (topic, key) IN (SELECT topic, key FROM tidelock.quarantine WHERE state = 'releasing')){filter} \
+             ORDER BY entry FOR UPDATE"
+        ));
+        sqlx::query(lock).execute(&mut *transaction).await.map_err(failed(what))?;
         for (statement, counts) in [
+            (
+                "UPDATE tidelock.quarantine SET release_asked = true WHERE state = 'held' AND NOT release_asked \
+                 AND (topic, key) IN (SELECT topic, key FROM tidelock.quarantine \
+                   WHERE state = 'releasing' AND attempt = $1)",
+                false,
+            ),
             ("DELETE FROM tidelock.quarantine WHERE state = 'releasing' AND attempt = $1", true),
             (
                 "UPDATE tidelock.quarantine SET state = 'held', attempt = NULL \
@@ -129,6 +144,59 @@ impl Postgres {
         transaction.commit().await.map_err(failed(what))
     }
 
+    /// Which of the keys have outputs here. The newest entry of each stays until the transaction ends: who deletes it
+    /// waits, and sees then what was added behind it.
+    pub(super) async fn lock_newest(
+        &self,
+        connection: &mut PgConnection,
+        keys: &[HeldKey],
+    ) -> Result<HashSet<HeldKey>> {
+        let what = "look for held keys";
+        loop {
+            let newest = self.sql(
+                "SELECT q.topic, q.key, max(q.entry) FROM tidelock.quarantine q \
+                 JOIN unnest($1::text[], $2::bytea[]) AS k (topic, key) ON q.topic = k.topic AND q.key = k.key \
+                 WHERE q.origin = 'output' GROUP BY q.topic, q.key",
+            );
+            let newest = sqlx::query(newest)
+                .bind(keys.iter().map(|each| each.topic.to_string()).collect::<Vec<_>>())
+                .bind(keys.iter().map(|each| each.key.to_vec()).collect::<Vec<_>>())
+                .fetch_all(&mut *connection);
+            let newest = self.answer(what, newest).await?;
+            if newest.is_empty() {
+                return Ok(HashSet::new());
+            }
+            let lock =
+                self.sql("SELECT FROM tidelock.quarantine WHERE entry = ANY ($1) ORDER BY entry FOR SHARE");
+            let entries: Vec<i64> = newest.iter().map(|row| row.get(2)).collect();
+            let locked = sqlx::query(lock).bind(entries).fetch_all(&mut *connection);
+            // One that was published meanwhile does not say that nothing else of its key is left.
+            if self.answer(what, locked).await?.len() == newest.len() {
+                return Ok(newest.iter().filter_map(held_key).collect());
+            }
+        }
+    }
+
+    pub(super) async fn hold_outputs(
+        &self,
+        connection: &mut PgConnection,
+        key: &FenceKey,
+        pending: &[u8],
+        held: &[Quarantined],
+    ) -> Result<()> {
+        self.insert(&mut *connection, "output", "held", None, held).await?;
+        let update = self.sql(
+            "UPDATE tidelock.fence SET pending = $4 WHERE \"group\" = $1 AND topic = $2 AND partition = $3",
+        );
+        let updated = sqlx::query(update)
+            .bind(&*key.group)
+            .bind(&*key.topic)
+            .bind(key.partition)
+            .bind(pending)
+            .execute(connection);
+        self.answer("hold outputs back", updated).await.map(drop)
+    }
+
     async fn insert(
         &self,
         connection: &mut PgConnection,
@@ -166,7 +234,7 @@ impl Postgres {
         let rows =
             sqlx::query(held).fetch_all(self.control()).await.map_err(failed("read the quarantine"))?;
         let asked = rows.iter().any(|row| row.get(2));
-        // An output that a processor emitted holds nothing back: the outbox does not know its key.
+        // What a processor emitted holds nothing of the outbox back: it does not know that key.
         let holding = rows.iter().filter(|row| row.get(3));
         Ok((holding.filter_map(held_key).collect(), asked))
     }
@@ -181,6 +249,15 @@ impl Postgres {
         let what = "release from the quarantine";
         let mut transaction = self.begin_under(claim, what).await?;
         let filter = shard_filter(claim.shard);
+        // In the order in which a unit locks them.
+        let lock = self.sql(&format!(
+            "WITH asked AS MATERIALIZED (SELECT entry, release_asked FROM tidelock.quarantine WHERE state = 'held' \
+               AND (release_asked OR (topic, key) IN (SELECT topic, key FROM tidelock.quarantine \
+                 WHERE state = 'held' AND release_asked AND key IS NOT NULL{filter})){filter}) \
+             SELECT FROM tidelock.quarantine WHERE entry IN (SELECT entry FROM asked WHERE NOT release_asked \
+               UNION (SELECT entry FROM asked ORDER BY entry LIMIT $1)) ORDER BY entry FOR UPDATE"
+        ));
+        sqlx::query(lock).bind(limit as i64).execute(&mut *transaction).await.map_err(failed(what))?;
         let ask = self.sql(&format!(
             "UPDATE tidelock.quarantine SET release_asked = true WHERE state = 'held' AND NOT release_asked{filter} \
              AND (topic, key) IN (SELECT topic, key FROM tidelock.quarantine \

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use sqlx::{PgConnection, Row, Transaction};
 use uuid::Uuid;
 
 use super::{Postgres, fault};
 use crate::{
     commit::Commit,
-    database::{Advance, Unit},
+    database::{Advance, Advanced, FenceKey, HeldKey, Quarantined, Unit},
     error::{BoxError, Error, Kind, Result},
     failpoint::{Variant, left_out},
     message::MessageId,
@@ -17,7 +18,7 @@ use crate::{
 
 /// Once the log has the outputs and the offset, a crash of the server may not forget the effect, whatever the default or
 /// a handler says. Settings that wait for more or fewer standbys stay as they are.
-const DURABLE: &str = "RETURNING CASE current_setting('synchronous_commit') \
+const DURABLE: &str = "CASE current_setting('synchronous_commit') \
                        WHEN 'off' THEN set_config('synchronous_commit', 'on', true) END";
 
 /// An open transaction of a handler batch. Dropped unfinished, it rolls back before its connection is used again.
@@ -83,12 +84,13 @@ impl Unit for PostgresUnit {
         self.database.answer("take message ids out of the inbox", retracted).await.map(drop)
     }
 
-    async fn advance(&mut self, advance: Advance<'_>) -> Result<bool> {
+    async fn advance(&mut self, advance: Advance<'_>) -> Result<Advanced> {
         let compare = if left_out(Variant::NoCompare) { "" } else { " AND next_offset = $4" };
         let update = self.database.sql(&format!(
             "UPDATE tidelock.fence SET next_offset = $5, pending_from = $4, pending = $6, owner = $7, updated_at = now() \
              WHERE \"group\" = $1 AND topic = $2 AND partition = $3{compare} \
-             AND current_setting('tidelock.unit', true) = $8 {DURABLE}"
+             AND current_setting('tidelock.unit', true) = $8 \
+             RETURNING EXISTS (SELECT 1 FROM tidelock.quarantine), {DURABLE}"
         ));
         let mark = self.mark.clone();
         let updated = sqlx::query(update)
@@ -100,16 +102,24 @@ impl Unit for PostgresUnit {
             .bind(&*advance.pending)
             .bind(advance.owner)
             .bind(mark)
-            .execute(&mut *self.transaction);
+            .fetch_optional(&mut *self.transaction);
         let updated = self.database.answer("advance the fence", updated).await?;
-        if updated.rows_affected() == 1 {
+        if let Some(row) = updated {
             self.advanced = true;
-            return Ok(true);
+            return Ok(if row.get(0) { Advanced::Quarantine } else { Advanced::Clear });
         }
         if !self.is_intact().await? {
             return Err(ended());
         }
-        Ok(false)
+        Ok(Advanced::Stale)
+    }
+
+    async fn held_outputs(&mut self, keys: &[HeldKey]) -> Result<HashSet<HeldKey>> {
+        self.database.lock_newest(&mut self.transaction, keys).await
+    }
+
+    async fn hold_back(&mut self, key: &FenceKey, pending: Bytes, held: &[Quarantined]) -> Result<()> {
+        self.database.hold_outputs(&mut self.transaction, key, &pending, held).await
     }
 
     async fn commit(mut self) -> Commit {

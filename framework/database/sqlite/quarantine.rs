@@ -178,6 +178,12 @@ async fn settle(
 ) -> Result<u64, sqlx::Error> {
     let mut settled = 0;
     for (statement, counts) in [
+        (
+            "UPDATE tidelock_quarantine SET release_asked = 1 WHERE state = 'held' AND NOT release_asked \
+             AND (topic, key) IN (SELECT topic, key FROM tidelock_quarantine \
+               WHERE state = 'releasing' AND attempt = ?1)",
+            false,
+        ),
         ("DELETE FROM tidelock_quarantine WHERE state = 'releasing' AND attempt = ?1", true),
         (
             "UPDATE tidelock_quarantine SET state = 'held', attempt = NULL WHERE state = 'proposed' AND attempt = ?1",
@@ -229,11 +235,51 @@ async fn insert(
     Ok(())
 }
 
+/// Which of the keys have outputs here. Nobody else writes until the unit ends.
+pub(super) async fn held_outputs(
+    connection: &mut SqliteConnection,
+    keys: &[HeldKey],
+) -> Result<HashSet<HeldKey>, sqlx::Error> {
+    let mut held = HashSet::new();
+    for key in keys {
+        let found = sqlx::query(
+            "SELECT 1 FROM tidelock_quarantine WHERE topic = ?1 AND key = ?2 AND origin = 'output' LIMIT 1",
+        )
+        .bind(&*key.topic)
+        .bind(&*key.key)
+        .fetch_optional(&mut *connection)
+        .await?;
+        if found.is_some() {
+            held.insert(key.clone());
+        }
+    }
+    Ok(held)
+}
+
+pub(super) async fn hold_outputs(
+    connection: &mut SqliteConnection,
+    key: &FenceKey,
+    pending: &[u8],
+    held: &[Quarantined],
+) -> Result<(), sqlx::Error> {
+    insert(&mut *connection, "output", "held", None, held).await?;
+    sqlx::query(
+        "UPDATE tidelock_fence SET pending = ?4 WHERE \"group\" = ?1 AND topic = ?2 AND partition = ?3",
+    )
+    .bind(&*key.group)
+    .bind(&*key.topic)
+    .bind(key.partition)
+    .bind(pending)
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
 async fn held(
     connection: &mut SqliteConnection,
     shard: Shard,
 ) -> Result<(HashSet<HeldKey>, bool), sqlx::Error> {
-    // An output that a processor emitted holds nothing back: the outbox does not know its key.
+    // What a processor emitted holds nothing of the outbox back: it does not know that key.
     let held = format!(
         "SELECT topic, key, max(release_asked), max(origin = 'outbox' AND key IS NOT NULL) \
          FROM tidelock_quarantine WHERE state <> 'proposed'{} GROUP BY topic, key",

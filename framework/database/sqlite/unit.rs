@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 use uuid::Uuid;
 
-use super::{SqliteTransaction, fault::failed, turns::Busy};
+use super::{SqliteTransaction, fault::failed, quarantine, turns::Busy};
 use crate::{
     commit::Commit,
-    database::{Advance, Unit},
+    database::{Advance, Advanced, FenceKey, HeldKey, Quarantined, Unit},
     error::Result,
     failpoint::{Variant, left_out},
     message::MessageId,
@@ -60,12 +61,13 @@ impl Unit for SqliteUnit {
         Ok(())
     }
 
-    async fn advance(&mut self, advance: Advance<'_>) -> Result<bool> {
+    async fn advance(&mut self, advance: Advance<'_>) -> Result<Advanced> {
         let compare = if left_out(Variant::NoCompare) { "" } else { " AND next_offset = ?4" };
         let update = sqlx::query(AssertSqlSafe(format!(
             "UPDATE tidelock_fence SET next_offset = ?5, pending_from = ?4, pending = ?6, owner = ?7, \
              updated_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER) \
-             WHERE \"group\" = ?1 AND topic = ?2 AND partition = ?3{compare}"
+             WHERE \"group\" = ?1 AND topic = ?2 AND partition = ?3{compare} \
+             RETURNING EXISTS (SELECT 1 FROM tidelock_quarantine)"
         )));
         let update = update
             .bind(&*advance.key.group)
@@ -75,13 +77,31 @@ impl Unit for SqliteUnit {
             .bind(advance.to)
             .bind(&*advance.pending)
             .bind(advance.owner)
-            .execute(&mut *self.transaction);
+            .fetch_all(&mut *self.transaction);
         let updated = self.database.call(update).await;
         // First of all: outside the transaction the statement was refused for that reason.
         self.transaction.require_open()?;
+        let updated = updated.and_then(|rows| rows.first().map(|row| row.try_get(0)).transpose());
         let updated = updated.map_err(failed("advance the fence"))?;
         self.transaction.waited_for();
-        Ok(updated.rows_affected() == 1)
+        Ok(match updated {
+            None => Advanced::Stale,
+            Some(false) => Advanced::Clear,
+            Some(true) => Advanced::Quarantine,
+        })
+    }
+
+    async fn held_outputs(&mut self, keys: &[HeldKey]) -> Result<HashSet<HeldKey>> {
+        let held = self.database.call(quarantine::held_outputs(&mut self.transaction, keys)).await;
+        self.transaction.require_open()?;
+        held.map_err(failed("look for held keys"))
+    }
+
+    async fn hold_back(&mut self, key: &FenceKey, pending: Bytes, held: &[Quarantined]) -> Result<()> {
+        let holding = quarantine::hold_outputs(&mut self.transaction, key, &pending, held);
+        let done = self.database.call(holding).await;
+        self.transaction.require_open()?;
+        done.map_err(failed("hold outputs back"))
     }
 
     async fn commit(self) -> Commit {

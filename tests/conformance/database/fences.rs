@@ -1,7 +1,7 @@
 //! What the database knows of a partition.
 
 use futures_util::future::join_all;
-use tidelock::database::{Advance, Database as _, Fence, FenceKey, FirstStart, Unit as _};
+use tidelock::database::{Advance, Advanced, Database as _, Fence, FenceKey, FirstStart, Unit as _};
 
 use super::{UnderTest, advance, committed, effect, key};
 
@@ -72,7 +72,7 @@ pub(super) async fn an_advance_writes_the_whole_row<U: UnderTest>() {
     under.own().insert_fence(&key, 5, "first").await.unwrap();
     let mut unit = under.own().begin().await.unwrap();
     let advance = Advance { key: &key, from: 5, to: 9, pending: "outputs".into(), owner: "second" };
-    assert!(unit.advance(advance).await.unwrap());
+    assert_eq!(unit.advance(advance).await.unwrap(), Advanced::Clear);
     committed(unit.commit().await);
     let expected = Fence {
         next_offset: 9,

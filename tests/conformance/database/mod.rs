@@ -6,8 +6,8 @@ use sqlx::Database as Sqlx;
 use tidelock::{
     commit::Commit,
     database::{
-        Advance, Batch, Database, Enqueue, FenceKey, HeldKey, QuarantineEntry, Quarantined, Reader as _,
-        Shard, Source, Unit as _,
+        Advance, Advanced, Batch, Database, Enqueue, FenceKey, HeldKey, QuarantineEntry, Quarantined,
+        Reader as _, Shard, Source, Unit as _,
     },
     error::Result,
     message::MessageId,
@@ -111,8 +111,14 @@ macro_rules! database_clauses {
             outputs {
                 they_move_only_while_the_row_stands_where_it_was,
                 a_verdict_over_other_outputs_moves_nothing,
-                an_output_holds_nothing_back_and_is_released_by_the_relay,
+                an_output_holds_nothing_of_the_outbox_and_is_released_by_the_relay,
                 an_output_and_the_outboxs_messages_of_one_key_are_released_together,
+                later_outputs_wait_behind_those_of_their_key,
+                what_a_unit_holds_back_is_rolled_back_with_it,
+                messages_of_the_outbox_hold_no_output,
+                outputs_that_come_during_a_release_follow_it,
+                a_release_ends_after_the_unit_that_saw_its_key_held,
+                a_key_keeps_its_order_through_batches_and_releases,
             }
         }
     };
@@ -266,7 +272,9 @@ async fn effect<U: UnderTest>(unit: &mut Unit<U>) {
 
 async fn advance<U: UnderTest>(unit: &mut Unit<U>, from: i64, to: i64) -> Result<bool> {
     let key = key(0);
-    unit.advance(Advance { key: &key, from, to, pending: Default::default(), owner: "owner" }).await
+    unit.advance(Advance { key: &key, from, to, pending: Default::default(), owner: "owner" })
+        .await
+        .map(|advanced| advanced != Advanced::Stale)
 }
 
 fn committed(outcome: Commit) {

@@ -1,9 +1,15 @@
 //! Messages that were refused, of a handler's outputs.
 
-use tidelock::database::{Advance, Database as _, Fence, Source as _, Unit as _};
+use std::{cell::RefCell, time::Duration};
+
+use tidelock::{
+    commit::Commit,
+    database::{Advance, Advanced, Database as _, Fence, HeldKey, Quarantined, Source as _, Unit as _},
+    error::Result,
+};
 use uuid::Uuid;
 
-use super::{ALL, UnderTest, committed, held, key, refused};
+use super::{ALL, UnderTest, Unit, committed, held, key, refused};
 
 pub(super) async fn they_move_only_while_the_row_stands_where_it_was<U: UnderTest>() {
     let under = U::new().await;
@@ -25,7 +31,7 @@ pub(super) async fn they_move_only_while_the_row_stands_where_it_was<U: UnderTes
     assert_eq!(under.reasons().await, ["too large"]);
 }
 
-pub(super) async fn an_output_holds_nothing_back_and_is_released_by_the_relay<U: UnderTest>() {
+pub(super) async fn an_output_holds_nothing_of_the_outbox_and_is_released_by_the_relay<U: UnderTest>() {
     let under = U::new().await;
     let own = under.own();
     let outputs = [refused(Some("a"), "1"), refused(None, "2")];
@@ -63,7 +69,7 @@ pub(super) async fn a_verdict_over_other_outputs_moves_nothing<U: UnderTest>() {
     let submitted = b"first second";
     let advance =
         Advance { key: &key(0), from: 0, to: 1, pending: submitted.as_slice().into(), owner: "owner" };
-    assert!(unit.advance(advance).await.unwrap());
+    assert_eq!(unit.advance(advance).await.unwrap(), Advanced::Clear);
     committed(unit.commit().await);
     let (first, second) = ([refused(Some("a"), "1")], [refused(Some("b"), "2")]);
     let move_first =
@@ -75,4 +81,271 @@ pub(super) async fn a_verdict_over_other_outputs_moves_nothing<U: UnderTest>() {
     assert!(!moved.unwrap(), "the second output of what is no longer there");
     assert_eq!(own.fence(&key(0)).await.unwrap().unwrap().pending, "second");
     assert_eq!(under.reasons().await, ["1"]);
+}
+
+/// The next batch of the first partition, open; outputs may have to wait.
+async fn batch<U: UnderTest>(under: &U) -> Unit<U> {
+    let from = under.next_offset().await;
+    let mut unit = under.own().begin().await.unwrap();
+    let key = key(0);
+    let advance = Advance { key: &key, from, to: from + 1, pending: "all".into(), owner: "owner" };
+    assert_eq!(unit.advance(advance).await.unwrap(), Advanced::Quarantine);
+    unit
+}
+
+fn keys(keys: &[&'static str]) -> Vec<HeldKey> {
+    held(keys).into_iter().collect()
+}
+
+/// A whole batch whose outputs are these: those of held keys are held back.
+async fn outputs<U: UnderTest>(under: &U, outputs: &[Quarantined]) {
+    let mut unit = batch(under).await;
+    let of = |each: &Quarantined| Some(HeldKey { topic: each.topic.clone(), key: each.key.clone()? });
+    let found = unit.held_outputs(&outputs.iter().filter_map(of).collect::<Vec<_>>()).await.unwrap();
+    let behind = outputs.iter().filter(|each| of(each).is_some_and(|key| found.contains(&key)));
+    unit.hold_back(&key(0), "rest".into(), &behind.cloned().collect::<Vec<_>>()).await.unwrap();
+    committed(unit.commit().await);
+}
+
+async fn refuse<U: UnderTest>(under: &U, messages: &[Quarantined]) {
+    let (own, key) = (under.own(), key(0));
+    let fence = own.fence(&key).await.unwrap().unwrap();
+    let moved =
+        own.quarantine_outputs(&key, fence.next_offset, &fence.pending, "kept".into(), messages).await;
+    assert!(moved.unwrap());
+}
+
+async fn asked<U: UnderTest>(under: &U) -> Vec<bool> {
+    under.entries().await.into_iter().map(|entry| entry.release_asked).collect()
+}
+
+pub(super) async fn later_outputs_wait_behind_those_of_their_key<U: UnderTest>() {
+    let under = U::new().await;
+    refuse(&under, &[refused(Some("a"), "1"), refused(None, "2"), refused(Some("b"), "3")]).await;
+    let mut unit = batch(&under).await;
+    let elsewhere = HeldKey { topic: "elsewhere".into(), key: "a".into() };
+    assert!(unit.held_outputs(&[]).await.unwrap().is_empty());
+    let asked = [keys(&["b", "c", "d"]), vec![elsewhere]].concat();
+    assert_eq!(unit.held_outputs(&asked).await.unwrap(), held(&["b"]));
+    committed(unit.commit().await);
+    let later =
+        [refused(Some("c"), "4"), refused(Some("a"), "5"), refused(None, "6"), refused(Some("a"), "7")];
+    outputs(&under, &later).await;
+    assert_eq!(under.reasons().await, ["1", "2", "3", "5", "7"], "in order, and none without a key");
+    assert_eq!(under.own().fence(&key(0)).await.unwrap().unwrap().pending, "rest");
+    assert!(under.entries().await.iter().all(|entry| entry.emitted && !entry.release_asked));
+    assert_eq!(under.own().held_keys(ALL).await.unwrap(), (held(&[]), false), "the outbox goes on");
+}
+
+pub(super) async fn what_a_unit_holds_back_is_rolled_back_with_it<U: UnderTest>() {
+    let under = U::new().await;
+    refuse(&under, &[refused(Some("a"), "1")]).await;
+    for round in 0..4 {
+        let mut unit = batch(&under).await;
+        assert_eq!(unit.held_outputs(&keys(&["a"])).await.unwrap(), held(&["a"]));
+        unit.hold_back(&key(0), "rest".into(), &[refused(Some("a"), "2")]).await.unwrap();
+        match round % 2 {
+            0 => unit.rollback().await,
+            _ => drop(unit),
+        }
+        let fence = under.own().fence(&key(0)).await.unwrap().unwrap();
+        assert_eq!((fence.next_offset, &fence.pending[..]), (0, &b"kept"[..]));
+        assert_eq!(under.reasons().await, ["1"]);
+    }
+}
+
+pub(super) async fn messages_of_the_outbox_hold_no_output<U: UnderTest>() {
+    let under = U::new().await;
+    under.hold(&[refused(Some("a"), "1")]).await;
+    outputs(&under, &[refused(Some("a"), "2")]).await;
+    assert_eq!(under.reasons().await, ["1"]);
+}
+
+/// They are asked for with it, whatever becomes of it; and a key that is empty holds nothing.
+pub(super) async fn outputs_that_come_during_a_release_follow_it<U: UnderTest>() {
+    let under = U::new().await;
+    let first = refused(Some("a"), "1");
+    refuse(&under, &[first.clone(), refused(Some("b"), "other")]).await;
+    under.release(first.id).await.unwrap();
+    outputs(&under, &[refused(Some("a"), "2")]).await;
+    let attempt = Uuid::new_v4();
+    assert_eq!(under.take(attempt, 1).await, ["1"]);
+    outputs(&under, &[refused(Some("a"), "3"), refused(Some("b"), "other")]).await;
+    // Not committed: it is taken again with what came.
+    under.settle(None).await;
+    assert_eq!(under.take(attempt, 1).await, ["1"]);
+    under.settle(Some(attempt)).await;
+    assert_eq!(under.reasons().await, ["other", "2", "3", "other"]);
+    assert_eq!(asked(&under).await, [false, true, true, false]);
+    let attempt = Uuid::new_v4();
+    assert_eq!(under.take(attempt, 10).await, ["2", "3"]);
+    // Nothing of the key stays that is asked for, only what comes now.
+    outputs(&under, &[refused(Some("a"), "4")]).await;
+    assert_eq!(asked(&under).await, [false, true, true, false, false]);
+    assert_eq!(under.settle(Some(attempt)).await, 2);
+    assert_eq!(asked(&under).await, [false, false, true]);
+    assert!(under.own().held_keys(ALL).await.unwrap().1);
+    // Refused again: nobody asks any more, and what comes then waits.
+    let claim = under.own().claim(ALL).await.unwrap();
+    let taken = under.own().take_released(claim, Uuid::new_v4(), 10).await.unwrap();
+    outputs(&under, &[refused(Some("a"), "5")]).await;
+    under.own().refuse_released(claim, &[(taken[0].entry, "again".to_owned())]).await.unwrap();
+    under.settle(None).await;
+    assert_eq!(under.reasons().await, ["other", "other", "again", "5"]);
+    assert_eq!(asked(&under).await, [false; 4]);
+    under.release(taken[0].message.id).await.unwrap();
+    let attempt = Uuid::new_v4();
+    assert_eq!(under.take(attempt, 10).await, ["again", "5"]);
+    under.settle(Some(attempt)).await;
+    outputs(&under, &[refused(Some("a"), "6")]).await;
+    assert_eq!(under.reasons().await, ["other", "other"], "it flows again");
+}
+
+/// Whichever comes first: what the unit adds is asked for, or nothing is there any more that it would stand behind.
+pub(super) async fn a_release_ends_after_the_unit_that_saw_its_key_held<U: UnderTest>() {
+    let under = U::new().await;
+    let first = refused(Some("a"), "1");
+    refuse(&under, std::slice::from_ref(&first)).await;
+    under.release(first.id).await.unwrap();
+    let claim = under.own().claim(ALL).await.unwrap();
+    let attempt = Uuid::new_v4();
+    under.own().take_released(claim, attempt, 10).await.unwrap();
+    let mut unit = batch(&under).await;
+    assert_eq!(unit.held_outputs(&keys(&["a"])).await.unwrap(), held(&["a"]));
+    let relay = under.another().await;
+    let settling: Result<u64>;
+    {
+        let settle = relay.settle_quarantine(claim, Some(attempt));
+        tokio::pin!(settle);
+        let early = tokio::time::timeout(Duration::from_millis(300), &mut settle).await;
+        assert!(early.is_err(), "the unit is still open");
+        unit.hold_back(&key(0), "rest".into(), &[refused(Some("a"), "2")]).await.unwrap();
+        committed(unit.commit().await);
+        settling = settle.await;
+    }
+    assert_eq!(settling.unwrap(), 1);
+    assert_eq!((under.reasons().await, asked(&under).await), (vec!["2".to_owned()], vec![true]));
+}
+
+const BATCHES: i64 = 20;
+
+/// What a log would have, and how many partitions are still at work.
+#[derive(Default)]
+struct Published {
+    records: RefCell<Vec<String>>,
+    working: RefCell<usize>,
+}
+
+fn text(outputs: &[Quarantined]) -> String {
+    outputs.iter().map(|each| format!("{};", each.reason)).collect()
+}
+
+/// One batch's database transaction; what is to be sent, once it is committed.
+async fn one_batch<U: UnderTest>(own: &U::Own, partition: i32, n: i64) -> Result<Vec<Quarantined>, Commit> {
+    let failed = Commit::Aborted;
+    let outputs: Vec<Quarantined> =
+        ["a", "b", "c", "a"].map(|key| refused(Some(key), &format!("{partition} {key} {n}"))).into();
+    let mut unit = own.begin().await.map_err(failed)?;
+    let key = key(partition);
+    let advance = Advance { key: &key, from: n, to: n + 1, pending: text(&outputs).into(), owner: "owner" };
+    let mut kept = outputs;
+    match unit.advance(advance).await.map_err(failed)? {
+        Advanced::Clear => {}
+        Advanced::Stale => panic!("nobody else is there"),
+        Advanced::Quarantine => {
+            let held = unit.held_outputs(&keys(&["a", "b", "c"])).await.map_err(failed)?;
+            let is_held = |each: &Quarantined| held.iter().any(|key| Some(&key.key) == each.key.as_ref());
+            let (behind, rest) = kept.into_iter().partition(is_held);
+            kept = rest;
+            unit.hold_back(&key, text(&kept).into(), &behind).await.map_err(failed)?;
+        }
+    }
+    match unit.commit().await {
+        Commit::Committed => Ok(kept),
+        outcome => Err(outcome),
+    }
+}
+
+/// Batch after batch; now and then the log refuses one of the keys.
+async fn partition<U: UnderTest>(own: &U::Own, partition: i32, published: &Published) {
+    for n in 0..BATCHES {
+        let mut kept = loop {
+            match one_batch::<U>(own, partition, n).await {
+                Ok(kept) => break kept,
+                // A deadlock hits whom it hits; the relay below gives up in the end.
+                Err(Commit::Aborted(_)) => {}
+                Err(outcome) => panic!("{outcome:?}"),
+            }
+        };
+        if !kept.is_empty() && fastrand::u32(..6) == 0 {
+            let submitted = text(&kept);
+            let refused = kept[fastrand::usize(..kept.len())].key.clone();
+            let moved: Vec<Quarantined>;
+            (moved, kept) = kept.into_iter().partition(|each| each.key == refused);
+            let rest = text(&kept);
+            let moved = own
+                .quarantine_outputs(&key(partition), n + 1, submitted.as_bytes(), rest.into(), &moved)
+                .await;
+            assert!(moved.unwrap());
+        }
+        published.records.borrow_mut().extend(kept.into_iter().map(|each| each.reason));
+        tokio::time::sleep(Duration::from_micros(fastrand::u64(..2_000))).await;
+    }
+    *published.working.borrow_mut() -= 1;
+}
+
+/// Releases what somebody asks for, in parts; some of its transactions are aborted.
+async fn relay<U: UnderTest>(under: &U, published: &Published) {
+    let own = under.own();
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let entries = under.entries().await;
+        if *published.working.borrow() == 0 && entries.is_empty() {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{} left", entries.len());
+        if !entries.is_empty() && fastrand::u32(..3) == 0 {
+            // It may be gone, and a deadlock hits whom it hits.
+            let _ = under.release(entries[fastrand::usize(..entries.len())].id).await;
+        }
+        let claim = own.claim(ALL).await.unwrap();
+        let attempt = Uuid::new_v4();
+        let Ok(taken) = own.take_released(claim, attempt, fastrand::usize(1..30)).await else {
+            continue;
+        };
+        tokio::time::sleep(Duration::from_micros(fastrand::u64(..3_000))).await;
+        let committed = fastrand::u32(..4) > 0;
+        if committed {
+            let taken = taken.iter().map(|each| each.message.reason.clone());
+            published.records.borrow_mut().extend(taken);
+        }
+        loop {
+            match own.settle_quarantine(claim, committed.then_some(attempt)).await {
+                Ok(settled) => break assert_eq!(settled, if committed { taken.len() as u64 } else { 0 }),
+                Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error}"),
+            }
+        }
+    }
+}
+
+/// Two partitions write to the same keys, which are refused and released again and again.
+pub(super) async fn a_key_keeps_its_order_through_batches_and_releases<U: UnderTest>() {
+    let under = U::new().await;
+    let own = under.own();
+    own.insert_fence(&key(1), 0, "first").await.unwrap();
+    let published = Published { working: 2.into(), ..Published::default() };
+    tokio::join!(
+        partition::<U>(own, 0, &published),
+        partition::<U>(own, 1, &published),
+        relay(&under, &published),
+    );
+    for (partition, key) in [(0, "a"), (0, "b"), (0, "c"), (1, "a"), (1, "b"), (1, "c")] {
+        let begin = format!("{partition} {key} ");
+        let records = published.records.borrow();
+        let found: Vec<i64> =
+            records.iter().filter_map(|record| record.strip_prefix(&begin)?.parse().ok()).collect();
+        let copies = if key == "a" { 2 } else { 1 };
+        let expected: Vec<i64> = (0..BATCHES).flat_map(|n| vec![n; copies]).collect();
+        assert_eq!(found, expected, "partition {partition}, key {key}");
+    }
 }
