@@ -247,18 +247,6 @@ pub(crate) async fn delete_topic(kafka: &str, topic: &str) {
     }
 }
 
-/// Commits an offset for a group without members.
-pub(crate) fn set_offset(kafka: &str, group: &str, topic: &str, partition: i32, offset: i64) {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", kafka)
-        .set("group.id", group)
-        .create()
-        .expect("a consumer");
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("a partition");
-    consumer.commit(&list, rdkafka::consumer::CommitMode::Sync).expect("a commit");
-}
-
 /// Gives a topic more partitions.
 pub(crate) async fn add_partitions(kafka: &str, topic: &str, count: usize) {
     let admin: AdminClient<DefaultClientContext> =

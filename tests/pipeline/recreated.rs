@@ -78,7 +78,7 @@ async fn a_topic_that_was_created_again_is_not_read_on_where_the_old_one_was_lef
     witness::create_topic(&stage.kafka_url, Note::TOPIC, 1, &[]).await;
     write(&stage, 100..110).await;
     let (kafka, group) = (stage.kafka_url.clone(), stage.name.clone());
-    tokio::task::spawn_blocking(move || witness::set_offset(&kafka, &group, Note::TOPIC, 0, 3))
+    tokio::task::spawn_blocking(move || witness::commit_offset(&kafka, &group, Note::TOPIC, 0, 3))
         .await
         .unwrap();
 
@@ -99,7 +99,7 @@ async fn a_topic_that_was_created_again_is_not_read_on_where_the_old_one_was_lef
         sqlx::query(sqlx::AssertSqlSafe(forget)).execute(&stage.pool).await.unwrap();
     }
     let (kafka, group) = (stage.kafka_url.clone(), stage.name.clone());
-    tokio::task::spawn_blocking(move || witness::set_offset(&kafka, &group, Note::TOPIC, 0, 0))
+    tokio::task::spawn_blocking(move || witness::commit_offset(&kafka, &group, Note::TOPIC, 0, 0))
         .await
         .unwrap();
     let anew = pipeline(&stage);
