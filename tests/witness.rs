@@ -143,10 +143,13 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> i32 {
     }
 }
 
+fn admin(kafka: &str) -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", kafka).create().expect("an admin client")
+}
+
 /// Creates a topic with settings of its own.
 pub(crate) async fn create_topic(kafka: &str, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", kafka).create().expect("an admin client");
+    let admin = admin(kafka);
     let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
     for (name, value) in settings {
         new = new.set(name, value);
@@ -220,8 +223,7 @@ pub(crate) fn commit_offset(kafka: &str, group: &str, topic: &str, partition: i3
 /// Changes one setting of a topic.
 pub(crate) async fn set_topic(kafka: &str, topic: &str, name: &str, value: &str) {
     use rdkafka::admin::{AlterConfig, ResourceSpecifier};
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", kafka).create().expect("an admin client");
+    let admin = admin(kafka);
     let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
     let results = admin.alter_configs([&change], &AdminOptions::new()).await.expect("an answer");
     results[0].as_ref().unwrap_or_else(|error| panic!("{topic}: {error:?}"));
@@ -229,8 +231,7 @@ pub(crate) async fn set_topic(kafka: &str, topic: &str, name: &str, value: &str)
 
 /// Deletes a topic, and waits until no broker knows it.
 pub(crate) async fn delete_topic(kafka: &str, topic: &str) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", kafka).create().expect("an admin client");
+    let admin = admin(kafka);
     let results = admin.delete_topics(&[topic], &AdminOptions::new()).await.expect("an answer");
     results[0].as_ref().unwrap_or_else(|(topic, code)| panic!("{topic}: {code}"));
     let deadline = Instant::now() + WAIT;
@@ -249,8 +250,7 @@ pub(crate) async fn delete_topic(kafka: &str, topic: &str) {
 
 /// Gives a topic more partitions.
 pub(crate) async fn add_partitions(kafka: &str, topic: &str, count: usize) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", kafka).create().expect("an admin client");
+    let admin = admin(kafka);
     let more = [NewPartitions::new(topic, count)];
     let results = admin.create_partitions(&more, &AdminOptions::new()).await.expect("an answer");
     results[0].as_ref().unwrap_or_else(|(topic, code)| panic!("{topic}: {code}"));

@@ -307,7 +307,6 @@ impl<D: Database> Runner<D> {
             in_flight: None,
             alone_below: 0,
             failures: (-1, 0),
-            troubled: false,
         };
         let cancelled = revoked.clone();
         let what = partition.name();

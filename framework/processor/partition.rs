@@ -47,8 +47,6 @@ pub(crate) struct Partition<D: Database> {
     pub(crate) alone_below: i64,
     /// The offset of the record that failed last, and how often it did.
     pub(crate) failures: (i64, u32),
-    /// Whether health says that a record fails again and again.
-    pub(crate) troubled: bool,
 }
 
 /// A batch that the committer has.
@@ -225,7 +223,7 @@ impl<D: Database> Partition<D> {
             let attempt = self.attempt_at(first);
             let failure = match execute(&self.shared, &self.key, &batch[..count], attempt).await {
                 Ok(executed) => {
-                    if std::mem::take(&mut self.troubled) {
+                    if attempt > TROUBLED_AFTER {
                         self.shared.health.set(&self.name(), State::Ready);
                     }
                     return Ok(executed);
@@ -247,7 +245,6 @@ impl<D: Database> Partition<D> {
                 "rolled back, the message is tried again and its partition waits"
             );
             if attempt >= TROUBLED_AFTER {
-                self.troubled = true;
                 let text = format!("offset {first} failed {attempt} times: {}", failure.error);
                 self.shared.health.set(&self.name(), State::Retrying(text));
             }

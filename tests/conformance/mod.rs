@@ -9,6 +9,7 @@ mod database;
 mod log;
 mod table;
 
+pub(crate) use database::made;
 pub(crate) use log::{Member, committed, next_of, record, seen, sent, text, unique, within};
 
 /// A clause under one implementation: its subject, its name, and its test.

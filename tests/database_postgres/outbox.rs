@@ -1,29 +1,10 @@
 //! The write side: what is enqueued, in which order, and when.
 
-use serde::{Deserialize, Serialize};
 use sqlx::Connection as _;
-use tidelock::{error::Kind, event::Event, message::Key, outbox::Outgoing};
+use tidelock::{error::Kind, outbox::Outgoing};
 
 use super::{Shop, next, next_batch, put, text};
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Made {
-    key: String,
-    n: i32,
-}
-
-impl Event for Made {
-    const TYPE: &'static str = "Made";
-    const TOPIC: &'static str = "made";
-
-    fn key(&self) -> Key {
-        self.key.as_str().into()
-    }
-}
-
-fn made(n: i32) -> Made {
-    Made { key: format!("k{n}"), n }
-}
+use crate::conformance::made;
 
 /// Messages are numbered after every lock: whoever committed meanwhile, and may have held the entity before, comes first.
 #[tokio::test]

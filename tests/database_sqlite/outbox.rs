@@ -1,29 +1,10 @@
 //! The write side: what is enqueued, in which order, and when.
 
-use serde::{Deserialize, Serialize};
 use sqlx::Connection as _;
-use tidelock::{event::Event, message::Key, outbox::Outgoing};
+use tidelock::outbox::Outgoing;
 
 use super::{Shop, next, next_batch, put, text};
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Made {
-    key: String,
-    n: i32,
-}
-
-impl Event for Made {
-    const TYPE: &'static str = "Made";
-    const TOPIC: &'static str = "made";
-
-    fn key(&self) -> Key {
-        self.key.as_str().into()
-    }
-}
-
-fn made(n: i32) -> Made {
-    Made { key: format!("k{n}"), n }
-}
+use crate::conformance::made;
 
 #[tokio::test]
 async fn messages_are_inserted_just_before_commit() {

@@ -103,7 +103,6 @@ pub(crate) fn set(
         backlog: cli.backlog,
         previous: cli.previous.clone(),
         checker: checker.to_owned(),
-        scenes: AtomicU32::new(0),
     };
     for name in PIPELINES {
         world.crew.hire(name, Role::pipeline(name))?;

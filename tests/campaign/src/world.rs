@@ -43,7 +43,7 @@ pub(crate) struct World {
     pub(crate) held: Duration,
     /// What is still to be undone.
     pub(crate) debts: Mutex<Vec<Debt>>,
-    /// How many topics of faults' own there were.
+    /// How many topics and scenes of faults' own there were.
     pub(crate) sides: AtomicU32,
     /// Ctrl-C was pressed: heal, and come to an end.
     pub(crate) interrupted: Arc<AtomicBool>,
@@ -53,8 +53,6 @@ pub(crate) struct World {
     pub(crate) previous: Option<PathBuf>,
     /// The checker's program, for scenes beside the run.
     pub(crate) checker: PathBuf,
-    /// Scenes beside the run so far.
-    pub(crate) scenes: AtomicU32,
 }
 
 /// Something that was changed and must be changed back, by its name.
@@ -116,9 +114,14 @@ impl World {
         was
     }
 
+    /// A number for what a fault has for itself: a topic, a scene beside the run.
+    pub(crate) fn side(&self) -> u32 {
+        self.sides.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// A name for a scene beside the run.
     pub(crate) fn scene(&self) -> String {
-        format!("side-{}", self.scenes.fetch_add(1, Ordering::Relaxed) + 1)
+        format!("side-{}", self.side())
     }
 
     /// Tells every handler what to suffer from.

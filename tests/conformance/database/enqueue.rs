@@ -50,7 +50,7 @@ pub(super) async fn a_message_comes_back_with_everything_it_is<U: UnderTest>() {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Made {
+pub(crate) struct Made {
     key: String,
     n: i32,
 }
@@ -64,7 +64,7 @@ impl Event for Made {
     }
 }
 
-fn made(n: i32) -> Made {
+pub(crate) fn made(n: i32) -> Made {
     Made { key: format!("k{n}"), n }
 }
 

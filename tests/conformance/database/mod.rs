@@ -28,6 +28,8 @@ mod setup;
 pub(super) mod sqlite;
 mod units;
 
+pub(crate) use enqueue::made;
+
 /// Every clause, by subject; `$then` is what is to be made of them.
 macro_rules! database_clauses {
     ($then:ident) => {

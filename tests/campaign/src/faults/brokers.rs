@@ -2,14 +2,13 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use tidelock_campaign::Result;
 use tidelock_lab::Server;
 
+use super::wake;
 use crate::{
     class::Class,
     fault::{EXACTLY_ONCE, Fault, Ongoing, Part},
     kafka::Role,
-    world::World,
 };
 
 /// A dead broker's session (3 s), the election, the clients' way to the new leader.
@@ -87,16 +86,7 @@ fn one(role: Role, name: String, doc: String, lasts_ms: RangeInclusive<u64>, act
         inject: Box::new(move |world, rng| {
             let at = world.cluster.broker(role, rng.i32(0..1000))?;
             act(world.lab.broker(at))?;
-            Ok(Ongoing::new(world.lab.broker(at).name(), move |world| wake(world, at)))
+            Ok(Ongoing::new(world.lab.broker(at).name(), move |world| wake(world.lab.broker(at))))
         }),
-    }
-}
-
-/// Starts or thaws it, whichever it needs.
-fn wake(world: &World, at: usize) -> Result<()> {
-    let broker = world.lab.broker(at);
-    match broker.pid() {
-        Some(_) => Ok(broker.resume()?),
-        None => Ok(broker.start()?),
     }
 }

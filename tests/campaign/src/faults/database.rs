@@ -9,6 +9,7 @@ use tidelock_campaign::{
 };
 use tidelock_lab::{Server, proxy::request};
 
+use super::wake;
 use crate::{
     class::Class,
     fault::{EXACTLY_ONCE, Fault, Inject, Ongoing, Part},
@@ -185,13 +186,7 @@ fn server(name: &str, doc: &str, act: fn(&Server) -> tidelock_lab::Result<()>) -
         touches: &[Part::Database],
         inject: Box::new(move |world, _| {
             act(world.lab.postgres())?;
-            Ok(Ongoing::new("postgres", |world| {
-                let server = world.lab.postgres();
-                match server.pid() {
-                    Some(_) => Ok(server.resume()?),
-                    None => Ok(server.start()?),
-                }
-            }))
+            Ok(Ongoing::new("postgres", |world| wake(world.lab.postgres())))
         }),
     }
 }

@@ -23,6 +23,9 @@ mod upgrade;
 
 pub(crate) use commits::GUESTS;
 
+use tidelock_campaign::Result;
+use tidelock_lab::Server;
+
 use crate::fault::Fault;
 
 /// All faults, in an order that only grows at the end of each class: a schedule names them by their place.
@@ -62,6 +65,14 @@ pub(crate) fn singles() -> Vec<Fault> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Starts or thaws it, whichever it needs.
+fn wake(server: &Server) -> Result<()> {
+    match server.pid() {
+        Some(_) => Ok(server.resume()?),
+        None => Ok(server.start()?),
+    }
 }
 
 #[cfg(test)]

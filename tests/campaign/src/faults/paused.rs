@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tidelock::failpoint::Point;
+use tidelock_campaign::Result;
 
 use super::killed::{brought_about, provoke};
 use crate::{
     class::Class,
     fault::{EXACTLY_ONCE, Fault, Ongoing, Part},
-    world::{PIPELINES, WRITER},
+    world::{PIPELINES, WRITER, World},
 };
 
 /// Longer than session (6 s), transaction (10 s) and the broker's sweep (1 s).
@@ -27,11 +28,7 @@ pub(super) fn faults() -> Vec<Fault> {
             within: Some(TAKEN_OVER),
             lasts_ms: LONG_MS,
             touches: &[Part::Pipelines],
-            inject: Box::new(|world, rng| {
-                let name = PIPELINES[rng.usize(..2)];
-                world.crew.signal(name, Signal::SIGSTOP)?;
-                Ok(Ongoing::new(name, move |world| world.crew.signal(name, Signal::SIGCONT)))
-            }),
+            inject: Box::new(|world, rng| asleep(world, PIPELINES[rng.usize(..2)])),
         },
         Fault {
             class: Class::Paused,
@@ -41,11 +38,7 @@ pub(super) fn faults() -> Vec<Fault> {
             within: None,
             lasts_ms: 1_000..=5_000,
             touches: &[Part::Pipelines],
-            inject: Box::new(|world, rng| {
-                let name = PIPELINES[rng.usize(..2)];
-                world.crew.signal(name, Signal::SIGSTOP)?;
-                Ok(Ongoing::new(name, move |world| world.crew.signal(name, Signal::SIGCONT)))
-            }),
+            inject: Box::new(|world, rng| asleep(world, PIPELINES[rng.usize(..2)])),
         },
         Fault {
             class: Class::Paused,
@@ -55,14 +48,16 @@ pub(super) fn faults() -> Vec<Fault> {
             within: None,
             lasts_ms: LONG_MS,
             touches: &[Part::Writer],
-            inject: Box::new(|world, _| {
-                world.crew.signal(WRITER, Signal::SIGSTOP)?;
-                Ok(Ongoing::new(WRITER, |world| world.crew.signal(WRITER, Signal::SIGCONT)))
-            }),
+            inject: Box::new(|world, _| asleep(world, WRITER)),
         },
     ];
     faults.extend(Point::ALL.iter().map(|point| sleeps_at(*point)));
     faults
+}
+
+fn asleep(world: &World, name: &'static str) -> Result<Ongoing> {
+    world.crew.signal(name, Signal::SIGSTOP)?;
+    Ok(Ongoing::new(name, move |world| world.crew.signal(name, Signal::SIGCONT)))
 }
 
 fn sleeps_at(point: Point) -> Fault {

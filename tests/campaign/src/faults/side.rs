@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     fs,
-    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -34,7 +33,7 @@ pub(super) struct Handled {
 impl Side {
     /// A topic that nobody has used, which does not exist yet; what of it is left goes at the end of the fault.
     pub(super) fn new(world: &World, name: &str) -> Self {
-        let number = world.sides.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = world.side();
         let topic = format!("campaign.{name}.{number}");
         world.owe(&topic, {
             let (topic, prefix) = (topic.clone(), format!("{name}-{number}-"));
