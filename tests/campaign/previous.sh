@@ -12,7 +12,23 @@ if [ ! -d "$old" ]; then
 fi
 # As it was, whatever an earlier run of this script put on top.
 git -C "$old" reset --quiet --hard "$commit"
-for part in Cargo.toml Cargo.lock tests/campaign checker lab; do
+# The workspace is that of the present tree, with what else the package needed then.
+awk '
+    FNR == 1 { file++; shared = 0; package = 0 }
+    /^\[/ { shared = $0 == "[workspace.dependencies]" }
+    /^\[package\]/ { package = 1 }
+    file == 1 && !package { now[++lines] = $0; if (shared) known[$1] = 1 }
+    file == 2 && shared && /=/ && !($1 in known) { extra = extra $0 "\n" }
+    file == 2 && package { then_ = then_ $0 "\n" }
+    END {
+        for (line = 1; line <= lines; line++) {
+            print now[line]
+            if (now[line] == "[workspace.dependencies]") printf "%s", extra
+        }
+        printf "%s", then_
+    }' "$root/Cargo.toml" "$old/Cargo.toml" >"$old/Cargo.toml.both"
+mv "$old/Cargo.toml.both" "$old/Cargo.toml"
+for part in Cargo.lock tests/campaign checker lab; do
     mkdir -p "$(dirname "$old/$part")"
     rm -rf "${old:?}/$part"
     cp -R "$root/$part" "$old/$part"
