@@ -305,7 +305,7 @@ impl<D: Database> Runner<D> {
             flow: 0,
             next: 0,
             in_flight: None,
-            alone_below: 0,
+            most: usize::MAX,
             failures: (-1, 0),
         };
         let cancelled = revoked.clone();

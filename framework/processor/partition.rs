@@ -43,8 +43,9 @@ pub(crate) struct Partition<D: Database> {
     pub(crate) next: i64,
     /// The log transaction of the last batch, until its verdict.
     pub(crate) in_flight: Option<InFlight>,
-    /// A batch up to here could not be committed: its records are tried one by one.
-    pub(crate) alone_below: i64,
+    /// How many records the next batch may have: one after a batch that could not be committed, twice as many after each
+    /// that could.
+    pub(crate) most: usize,
     /// The offset of the record that failed last, and how often it did.
     pub(crate) failures: (i64, u32),
 }
@@ -166,8 +167,7 @@ impl<D: Database> Partition<D> {
         if D::ONE_WRITER {
             self.settle().await?;
         }
-        let alone = self.waiting.front().is_some_and(|record| record.offset < self.alone_below);
-        let count = if alone { 1 } else { self.waiting.len().min(self.shared.config.max_batch) };
+        let count = self.waiting.len().min(self.most).min(self.shared.config.max_batch);
         let batch: Vec<Received> = self.waiting.drain(..count).collect();
         let executed = match self.execute(&batch).await {
             Ok(executed) => executed,
@@ -186,13 +186,15 @@ impl<D: Database> Partition<D> {
         self.settle().await?;
         let to = batch[batch.len() - 1].offset + 1;
         if let Err(failure) = self.commit(executed, to).await {
-            // Whose fault it is shows when each is tried alone.
-            self.alone_below = to;
+            // If a record is to blame, it will be alone before long. If none is, as with a lost connection, what waits must
+            // not be tried one by one.
+            self.most = 1;
             if used == 1 {
                 self.failures = (batch[0].offset, self.attempt_at(batch[0].offset));
             }
             return Err(failure);
         }
+        self.most = self.most.saturating_mul(2);
         let group = self.key.group.to_string();
         metrics::counter!(telemetry::HANDLED, "group" => group).increment(batch.len() as u64);
         Ok(())

@@ -1,7 +1,7 @@
 //! What a handler answers, and what becomes of it.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -191,5 +191,80 @@ async fn a_refused_output_stops_nothing() {
             == [Some(4)]
     })
     .await;
+    pipeline.stop(Duration::from_secs(20)).await.unwrap();
+}
+
+/// What fails with the commit has nobody to blame: a lost connection must not make a batch be tried message by message,
+/// and a message that cannot be committed must not keep back those before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_committed_is_found_in_few_steps() {
+    const COUNT: i64 = 500;
+    const LOST: i64 = 60;
+    const REFUSED: i64 = 400;
+
+    #[derive(Serialize, Deserialize)]
+    struct Push {
+        n: i64,
+    }
+
+    impl Event for Push {
+        const TYPE: &'static str = "Push";
+        const TOPIC: &'static str = "few_steps.pushes";
+
+        fn key(&self) -> Key {
+            "one".into()
+        }
+    }
+
+    #[derive(Default)]
+    struct Pushed(AtomicBool);
+
+    #[async_trait]
+    impl Handler<Postgres> for Pushed {
+        type Event = Push;
+
+        async fn handle(
+            &self,
+            message: &Message<Push>,
+            context: &mut Context<'_, Postgres>,
+        ) -> Result<Outcome, BoxError> {
+            let n = message.event.n;
+            sqlx::query("INSERT INTO push VALUES ($1)").bind(n).execute(context.connection()).await?;
+            if n == LOST && !self.0.swap(true, Ordering::Relaxed) {
+                let end = "SELECT pg_terminate_backend(pg_backend_pid())";
+                let _ = sqlx::query(end).execute(context.connection()).await;
+            }
+            Ok(Outcome::Done)
+        }
+    }
+
+    let stage = Stage::new("few_steps").await;
+    let tables = format!(
+        "CREATE TABLE push (n bigint PRIMARY KEY); CREATE TABLE gate (open boolean); \
+         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+           IF NOT EXISTS (SELECT FROM gate) THEN RAISE EXCEPTION 'the gate is shut'; END IF; RETURN NULL; END $$; \
+         CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON push DEFERRABLE INITIALLY DEFERRED \
+           FOR EACH ROW WHEN (NEW.n = {REFUSED}) EXECUTE FUNCTION refuse()"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(tables)).execute(&stage.pool).await.unwrap();
+    witness::create_topic(&stage.kafka_url, Push::TOPIC, 1, &[]).await;
+    let push = |n| Sent { key: "one".into(), payload: format!("{{\"n\":{n}}}"), headers: vec![] };
+    let sent: Vec<Sent> = (1..=COUNT).map(push).collect();
+    let kafka = stage.kafka_url.clone();
+    tokio::task::spawn_blocking(move || witness::write(&kafka, Push::TOPIC, &sent)).await.unwrap();
+    let pipeline = Pipeline::builder(stage.kafka(), stage.postgres.clone())
+        .processor(Processor::new(&stage.name).handle(Pushed::default()))
+        .build()
+        .unwrap();
+    pipeline.start().await.unwrap();
+    eventually("everything before the refused message is there", async || {
+        stage.count("SELECT count(*) FROM push").await == REFUSED - 1
+    })
+    .await;
+    assert_eq!(stage.count("SELECT max(n) FROM push").await, REFUSED - 1);
+    let transactions = stage.count("SELECT count(DISTINCT xmin::text) FROM push").await;
+    assert!(transactions < 60, "{transactions} transactions");
+    sqlx::query("INSERT INTO gate VALUES (true)").execute(&stage.pool).await.unwrap();
+    eventually("all are there", async || stage.count("SELECT count(*) FROM push").await == COUNT).await;
     pipeline.stop(Duration::from_secs(20)).await.unwrap();
 }
