@@ -27,6 +27,7 @@ pub struct Builder {
     movable_clock: bool,
     name: Option<String>,
     data_dir: Option<PathBuf>,
+    java_options: Vec<String>,
     kafka_settings: Vec<(String, String)>,
     postgres_settings: Vec<(String, String)>,
 }
@@ -42,6 +43,7 @@ impl Default for Builder {
             movable_clock: false,
             name: None,
             data_dir: None,
+            java_options: Vec::new(),
             kafka_settings: Vec::new(),
             postgres_settings: Vec::new(),
         }
@@ -84,6 +86,13 @@ impl Builder {
     /// [`Cluster::deny_writes`](crate::Cluster::deny_writes). Defaults to false.
     pub fn authorizer(mut self, wanted: bool) -> Self {
         self.authorizer = wanted;
+        self
+    }
+
+    /// An option of every broker's Java, as in `-XX:TieredStopAtLevel=1`: brokers that are restarted again and again spend
+    /// more on compiling well than they save by it.
+    pub fn java_option(mut self, option: impl Into<String>) -> Self {
+        self.java_options.push(option.into());
         self
     }
 
@@ -182,7 +191,8 @@ impl Builder {
         let id = kafka::new_cluster_id();
         let mut settings = if self.authorizer { kafka::authorizer() } else { Vec::new() };
         settings.extend_from_slice(&self.kafka_settings);
-        let cluster = Cluster { java, jars, id: &id, ports: &ports, settings: &settings };
+        let options = &self.java_options;
+        let cluster = Cluster { java, jars, id: &id, ports: &ports, options, settings: &settings };
         let directory = |index| lab.directory.join(format!("kafka-{}", index + 1));
         // Formatting takes a JVM per broker: side by side.
         let specs: Vec<_> = thread::scope(|scope| {

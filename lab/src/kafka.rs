@@ -1,5 +1,6 @@
 //! A broker of Apache Kafka: its configuration, its data directory, its command line.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -22,6 +23,7 @@ pub(crate) struct Cluster<'a> {
     pub(crate) jars: &'a Path,
     pub(crate) id: &'a str,
     pub(crate) ports: &'a [Ports],
+    pub(crate) options: &'a [String],
     pub(crate) settings: &'a [(String, String)],
 }
 
@@ -55,8 +57,9 @@ impl Cluster<'_> {
             format.args(["kafka.tools.StorageTool", "format", "-t", self.id, "-c"]).arg(&config);
             process::run(&mut format)?;
         }
-        let mut args =
+        let mut args: Vec<OsString> =
             ["-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData"].map(Into::into).to_vec();
+        args.extend(self.options.iter().map(Into::into));
         args.push(format!("-Dtidelock.lab.log={}", log.display()).into());
         args.push(format!("-Dlog4j2.configurationFile={}", logging.display()).into());
         args.extend(["-cp".into(), classes.into_os_string(), "kafka.Kafka".into(), config.into_os_string()]);

@@ -43,6 +43,9 @@ pub(super) struct KafkaProducer {
     single: bool,
     singles: Singles,
     timeout: Duration,
+    /// librdkafka's own time-out for offsets is no use while their coordinator is away: it may stay for half a minute. A
+    /// new producer finds the new coordinator at once.
+    offsets_timeout: Duration,
     slow: Duration,
     delivery_timeout: Duration,
 }
@@ -84,6 +87,7 @@ impl KafkaProducer {
             single,
             singles: Arc::clone(singles),
             timeout: config.call_timeout,
+            offsets_timeout: config.socket_timeout.min(config.call_timeout),
             slow: config.slow_call(),
             delivery_timeout: config.transaction_timeout,
         })
@@ -245,8 +249,9 @@ impl Producer for KafkaProducer {
         }
         let before = self.enter();
         let offsets = offsets.to_vec();
+        let within = self.offsets_timeout;
         let Timed { result, took } =
-            self.call(self.timeout, |reply| Command::Offsets(offsets, group, reply)).await?;
+            self.call(within, |reply| Command::Offsets(offsets, group, reply)).await?;
         self.leave(before);
         if let Some(why) = Rotation::after_offsets(&result, took >= self.slow) {
             self.rotate(why);

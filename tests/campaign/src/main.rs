@@ -21,6 +21,7 @@ mod world;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, ValueEnum};
+use tidelock::failpoint::Variant;
 
 use class::Class;
 
@@ -65,6 +66,9 @@ pub(crate) struct Cli {
     /// A `subject` of an older commit, see previous.sh; without it class upgrade is not chosen
     #[arg(long)]
     previous: Option<PathBuf>,
+    /// Leave a rule of the protocol out, by its name (`no-compare`), to see whether it is noticed; may be given several times
+    #[arg(long, value_parser = rule)]
+    leave_out: Vec<String>,
     /// Where logs and history go; a directory of the run's own below it. Default: target/campaign
     #[arg(long)]
     directory: Option<PathBuf>,
@@ -77,6 +81,14 @@ pub(crate) struct Cli {
     /// Print the schedule, and do nothing
     #[arg(long)]
     plan: bool,
+}
+
+fn rule(name: &str) -> Result<String, String> {
+    let names: Vec<_> = Variant::ALL.iter().map(|rule| rule.name()).collect();
+    match names.contains(&name) {
+        true => Ok(name.to_owned()),
+        false => Err(format!("there is no such rule, only {}", names.join(", "))),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

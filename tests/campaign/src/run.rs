@@ -88,7 +88,8 @@ pub(crate) fn run(cli: &Cli, faults: &[Fault], steps: &[Step]) -> Result<bool> {
     world.history.note(
         "verdict",
         json!({
-            "clean": clean, "drained": drained, "interrupted": world.interrupted(), "findings": findings,
+            "clean": clean, "records_in": world.pulse.records(tables::INPUT), "records_out": world.pulse.records(tables::OUTPUT),
+            "drained": drained, "interrupted": world.interrupted(), "findings": findings,
             "memory_peak_bytes": memory, "memory_bound_bytes": MOST_MEMORY,
             "checker": report.verdicts.iter().map(|verdict| (verdict.class.clone(), json!(verdict.count)))
                 .collect::<serde_json::Map<_, _>>(),

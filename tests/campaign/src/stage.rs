@@ -29,7 +29,8 @@ use crate::{
 const FLOWS_WITHIN: Duration = Duration::from_secs(180);
 
 /// The settings of every subject: short time-outs, and nothing that would hide a duplicate.
-fn settings(lab: &Lab, assignor: &str) -> Vec<(String, String)> {
+fn settings(lab: &Lab, cli: &Cli) -> Vec<(String, String)> {
+    let assignor = cli.assignor();
     let set = [
         ("KAFKA_BROKERS", lab.proxied_kafka_url()),
         ("DATABASE_URL", lab.proxied_database_url()),
@@ -50,6 +51,7 @@ fn settings(lab: &Lab, assignor: &str) -> Vec<(String, String)> {
         ("PROCESSOR_ASSIGNOR", assignor.into()),
         // It would hide a duplicate.
         ("PROCESSOR_INBOX", "false".into()),
+        ("VARIANTS", cli.leave_out.join(";")),
     ];
     set.into_iter().map(|(name, value)| (format!("TIDELOCK_{name}"), value)).collect()
 }
@@ -66,6 +68,7 @@ pub(crate) fn set(
 ) -> Result<World> {
     let subject = programs::program("tidelock-campaign", "subject")?;
     let lab = Lab::builder().brokers(3).proxied(true).authorizer(true).movable_clock(clocks);
+    let lab = lab.java_option("-XX:TieredStopAtLevel=1");
     let lab = Arc::new(lab.postgres_setting("max_connections", 120).start()?);
     let runtime = Arc::new(Runtime::new()?);
     let db = Db::new(Arc::clone(&runtime), lab.database_url())?;
@@ -80,12 +83,13 @@ pub(crate) fn set(
     facts["faults"] = json!(cli.faults);
     facts["rate"] = json!(rate);
     facts["assignor"] = json!(cli.assignor());
+    facts["left_out"] = json!(cli.leave_out);
     facts["run"] = json!(run);
     facts["postgres"] = json!(
         db.rows("SHOW server_version")?.first().and_then(|row| sqlx::Row::try_get::<String, _>(row, 0).ok())
     );
     history.note("start", facts)?;
-    let crew = Crew::new(subject, directory, run, settings(&lab, cli.assignor()), Arc::clone(&history));
+    let crew = Crew::new(subject, directory, run, settings(&lab, cli), Arc::clone(&history));
     let directory = directory.to_owned();
     let world = World {
         lab,

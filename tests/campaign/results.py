@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""The tables of RESULTS.md from histories of runs.
+
+tests/campaign/results.py tests/campaign/histories/*.jsonl
+"""
+
+import collections
+import json
+import os
+import sys
+
+
+def percentile(values, part):
+    """The smallest value that so many of all do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-len(ordered) * part // 100) - 1)]
+
+
+def table(head, rows):
+    print("| " + " | ".join(head) + " |")
+    print("|" + "---|" * len(head))
+    for row in rows:
+        print("| " + " | ".join(str(cell) for cell in row) + " |")
+    print()
+
+
+def main(paths):
+    runs, verdicts = [], collections.Counter()
+    recoveries = collections.defaultdict(list)
+    injected, slow = collections.Counter(), []
+    messages = 0
+    for path in paths:
+        with open(path, encoding="utf-8") as file:
+            events = [json.loads(line) for line in file]
+        start = events[0]
+        faults = {event["id"]: event for event in events if event["event"] == "fault"}
+        verdict = next((event for event in reversed(events) if event["event"] == "verdict"), None)
+        for event in events:
+            if event["event"] != "recovered":
+                continue
+            fault = faults[event["id"]]
+            injected[fault["class"]] += 1
+            if event["after_ms"] is None:
+                slow.append((None, fault["what"], path))
+                continue
+            recoveries[fault["class"]].append(event["after_ms"])
+            slow.append((event["after_ms"], fault["what"], path))
+        seen = (verdict or {}).get("records_in", start["messages"])
+        messages += seen
+        wrong = "no verdict"
+        if verdict:
+            verdicts.update(verdict["checker"])
+            wrong = ", ".join(f"{name} {count}" for name, count in verdict["checker"].items() if count) or "0"
+        name = os.path.basename(path)
+        peak = max((verdict or {}).get("memory_peak_bytes", {}).values(), default=0) / 2**20
+        runs.append(
+            (
+                f"[{name.removesuffix('.jsonl')}](histories/{name})",
+                start["command"].split("campaign ", 1)[-1].split(" --previous")[0].split(" --keep")[0],
+                start["commit"][:8] + ("+" if start["commit"].endswith("+") else ""),
+                start["profile"],
+                sum(event["event"] == "recovered" for event in events),
+                f"{seen:,}",
+                wrong,
+                len((verdict or {}).get("findings", [])),
+                f"{(events[-1]['t'] - start['t']) / 1000:.0f}",
+                f"{peak:.0f}",
+            )
+        )
+    head = ("history", "options", "commit", "profile", "faults", "messages", "verdicts other than 0", "findings")
+    table((*head, "seconds", "peak MiB"), runs)
+
+    def row(name, times, values):
+        figures = [percentile(values, part) / 1000 for part in (50, 99, 100)] if values else [0, 0, 0]
+        return (name, times, *(f"{figure:.1f}" for figure in figures))
+
+    everything = [value for values in recoveries.values() for value in values]
+    rows = [row(name, injected[name], recoveries[name]) for name in sorted(injected)]
+    rows.append(row("all", sum(injected.values()), everything))
+    table(("class", "faults", "recovery p50 s", "p99 s", "max s"), rows)
+    print(f"{messages:,} messages, {sum(injected.values())} faults; " + ", ".join(f"{n} {c}" for n, c in sorted(verdicts.items())))
+    print()
+    longest = sorted(slow, key=lambda each: -1 if each[0] is None else -each[0])
+    longest.sort(key=lambda each: each[0] is not None)
+    table(("longest recoveries", "s"), [(what, "never" if ms is None else f"{ms / 1000:.1f}") for ms, what, _ in longest[:12]])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
