@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use tidelock::{
     error::Kind,
-    log::{Cleanup, Commit, Log, Record, kafka::Kafka},
+    log::{Assignor, Cleanup, Commit, Log, PartitionOffset, Record, kafka::Kafka},
 };
 use tidelock_lab::Lab;
 
-use super::{committed, config, kafka, producer, publish, record, seen, sent, topic, unique, within};
+use super::{Member, committed, config, kafka, producer, publish, record, seen, sent, topic, unique, within};
 
 #[tokio::test]
 async fn a_commit_does_not_wait_for_a_flush() {
@@ -56,6 +56,34 @@ async fn a_commit_without_an_answer_is_unknown_until_the_next_producer() {
     publish(&kafka, &mut next, vec![record(&topic, 0, "after")]).await;
     let all = seen(&kafka, &topic, 0, "after").await;
     assert_eq!(all.len(), 1 + usize::from(decided.is_some()), "{all:?}");
+}
+
+/// A coordinator that is gone must not keep a transaction until the time-out of the other calls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offsets_without_an_answer_are_given_up_after_the_time_of_a_request() {
+    let lab = tokio::task::spawn_blocking(|| Lab::builder().postgres(false).start().expect("lab"))
+        .await
+        .expect("lab");
+    let mut config = config();
+    config.brokers = lab.kafka_url();
+    config.socket_timeout = Duration::from_secs(1);
+    config.call_timeout = Duration::from_secs(40);
+    let kafka = Kafka::new(config).expect("settings are fine");
+    let (topic, id, group) = (topic(&kafka, 1, Cleanup::Any).await, unique("producer"), unique("group"));
+    let mut member = Member::join(&kafka, &group, &topic, Assignor::Cooperative).await;
+    let held = member.gained(1).await;
+    let mut producer = kafka.producer(&id).await.expect("producer");
+    sent(&mut *producer, vec![record(&topic, 0, "not yet")]).await;
+    lab.broker(0).pause().expect("pause");
+    let offsets = [PartitionOffset { topic: topic.as_str().into(), partition: 0, offset: 7 }];
+    let metadata = member.consumer.metadata(&held).expect("metadata");
+    let error = within(20, producer.send_offsets(&offsets, metadata)).await.expect_err("nobody answers");
+    assert!(producer.must_rotate().is_some(), "{error}");
+    lab.broker(0).resume().expect("resume");
+    let mut next = within(30, kafka.producer(&id)).await.expect("rotation");
+    publish(&kafka, &mut next, vec![record(&topic, 0, "after")]).await;
+    assert_eq!(seen(&kafka, &topic, 0, "after").await.len(), 1);
+    member.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
