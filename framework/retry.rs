@@ -30,9 +30,46 @@ impl Backoff {
     }
 }
 
+/// How much is tried at once: one after a failure, twice as much after each success. If it failed because it was too much
+/// for the time there is, less gets through; if not, little is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Portion(usize);
+
+impl Portion {
+    /// As much as there is.
+    pub(crate) const ALL: Self = Self(usize::MAX);
+
+    pub(crate) fn of(self, most: usize) -> usize {
+        self.0.min(most)
+    }
+
+    pub(crate) fn failed(&mut self) {
+        self.0 = 1;
+    }
+
+    pub(crate) fn succeeded(&mut self) {
+        self.0 = self.0.saturating_mul(2);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn portions_shrink_to_one_and_grow_by_doubling() {
+        let mut portion = Portion::ALL;
+        assert_eq!(portion.of(500), 500);
+        portion.failed();
+        let sizes: Vec<usize> = (0..10)
+            .map(|_| {
+                let size = portion.of(100);
+                portion.succeeded();
+                size
+            })
+            .collect();
+        assert_eq!(sizes, [1, 2, 4, 8, 16, 32, 64, 100, 100, 100]);
+    }
 
     #[test]
     fn doubles_up_to_the_longest_wait() {

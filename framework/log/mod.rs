@@ -94,6 +94,8 @@ pub enum Rotation {
     Watchdog,
     /// Another producer with the same transactional id was initialised.
     Fenced,
+    /// Records travelled alone, to find those that are too large; together they are faster.
+    Batches,
 }
 
 impl Rotation {
@@ -107,6 +109,7 @@ impl Rotation {
             Self::OffsetsFailed => "offsets_failed",
             Self::Watchdog => "watchdog",
             Self::Fenced => "fenced",
+            Self::Batches => "batches",
         }
     }
 }
@@ -115,7 +118,7 @@ impl Rotation {
     /// What a commit answers without being tried, for the reason that stands; `None`: it may be tried.
     fn forbids_commit(reason: Option<Self>) -> Option<Commit> {
         match reason? {
-            Self::SlowOffsets => None,
+            Self::SlowOffsets | Self::Batches => None,
             why @ (Self::OffsetsFailed | Self::Aborted) => {
                 Some(Commit::Aborted(Error::new(Kind::Conflict, format!("not committed: {why}"))))
             }

@@ -11,7 +11,7 @@ use crate::{
     failpoint::{Point, Variant, hit, left_out},
     log::{Assignment, Commit, Consumer, KnownTopics, Log, PartitionOffset, Producer, Record, Refusal},
     policy::advice,
-    retry::Backoff,
+    retry::{Backoff, Portion},
     telemetry,
 };
 
@@ -74,6 +74,8 @@ pub(crate) struct Cycle {
     producer: Option<Box<dyn Producer>>,
     topics: KnownTopics,
     submissions: mpsc::UnboundedReceiver<Submission>,
+    /// How many partitions go into one transaction.
+    portion: Portion,
     stop: CancellationToken,
 }
 
@@ -90,7 +92,16 @@ impl Cycle {
         let topics = KnownTopics::new(log.clone());
         Ok((
             Committer(sender),
-            Self { log, transactional_id, group, producer: Some(producer), topics, submissions, stop },
+            Self {
+                log,
+                transactional_id,
+                group,
+                producer: Some(producer),
+                topics,
+                submissions,
+                portion: Portion::ALL,
+                stop,
+            },
         ))
     }
 
@@ -107,7 +118,8 @@ impl Cycle {
             };
             let (mut outputs, mut bytes) = first.size();
             let mut batch = vec![first];
-            while outputs < MAX_OUTPUTS
+            while batch.len() < self.portion.of(usize::MAX)
+                && outputs < MAX_OUTPUTS
                 && bytes < MAX_OUTPUT_BYTES
                 && let Ok(next) = self.submissions.try_recv()
             {
@@ -134,6 +146,7 @@ impl Cycle {
         hit(Point::P5);
         let (refusals, reason) = match outcome {
             Ok(refusals) if refusals.is_empty() => {
+                self.portion.succeeded();
                 metrics::counter!(telemetry::PROCESSOR_TRANSACTIONS, "group" => self.group.to_string())
                     .increment(1);
                 for each in batch {
@@ -144,6 +157,7 @@ impl Cycle {
             }
             Ok(refusals) => (refusals, "an output of another partition was refused".to_owned()),
             Err(error) => {
+                self.portion.failed();
                 info!(group = &*self.group, %error, "a transaction was not committed, looking what became of it");
                 (Vec::new(), error.to_string())
             }

@@ -48,6 +48,7 @@ use crate::{
     health::{Health, State},
     log::{Assignment, Cleanup, Consumer, ConsumerEvent, Log, Received, Subscription, TopicSpec},
     policy::{Action, action},
+    retry::Portion,
 };
 
 /// How long a partition that is taken away may take to see its last transaction decided; whoever gets it next waits
@@ -305,7 +306,7 @@ impl<D: Database> Runner<D> {
             flow: 0,
             next: 0,
             in_flight: None,
-            most: usize::MAX,
+            portion: Portion::ALL,
             failures: (-1, 0),
         };
         let cancelled = revoked.clone();

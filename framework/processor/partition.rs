@@ -19,6 +19,7 @@ use crate::{
     health::State,
     log::{Assignment, Commit, Received, Record, codec},
     policy::{Action, action, advice},
+    retry::Portion,
     telemetry,
 };
 
@@ -43,9 +44,8 @@ pub(crate) struct Partition<D: Database> {
     pub(crate) next: i64,
     /// The log transaction of the last batch, until its verdict.
     pub(crate) in_flight: Option<InFlight>,
-    /// How many records the next batch may have: one after a batch that could not be committed, twice as many after each
-    /// that could.
-    pub(crate) most: usize,
+    /// How many records the next batch may have.
+    pub(crate) portion: Portion,
     /// The offset of the record that failed last, and how often it did.
     pub(crate) failures: (i64, u32),
 }
@@ -167,7 +167,7 @@ impl<D: Database> Partition<D> {
         if D::ONE_WRITER {
             self.settle().await?;
         }
-        let count = self.waiting.len().min(self.most).min(self.shared.config.max_batch);
+        let count = self.portion.of(self.waiting.len().min(self.shared.config.max_batch));
         let batch: Vec<Received> = self.waiting.drain(..count).collect();
         let executed = match self.execute(&batch).await {
             Ok(executed) => executed,
@@ -188,13 +188,13 @@ impl<D: Database> Partition<D> {
         if let Err(failure) = self.commit(executed, to).await {
             // If a record is to blame, it will be alone before long. If none is, as with a lost connection, what waits must
             // not be tried one by one.
-            self.most = 1;
+            self.portion.failed();
             if used == 1 {
                 self.failures = (batch[0].offset, self.attempt_at(batch[0].offset));
             }
             return Err(failure);
         }
-        self.most = self.most.saturating_mul(2);
+        self.portion.succeeded();
         let group = self.key.group.to_string();
         metrics::counter!(telemetry::HANDLED, "group" => group).increment(batch.len() as u64);
         Ok(())

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::*;
+use super::{committer::Verdict, *};
 use crate::{
     database::NoDatabase,
     error::BoxError,
@@ -31,6 +31,8 @@ enum Trouble {
     None,
     /// Nothing is ever committed, and no record is to blame.
     NeverCommits,
+    /// The same, once.
+    FirstNotCommitted,
     CommitterPanics,
     WorkerPanics,
     /// The first two questions after the start are answered as if there were no topic.
@@ -48,6 +50,8 @@ struct World {
     looks: AtomicUsize,
     starts: AtomicUsize,
     begins: AtomicUsize,
+    /// How many partitions each transaction had.
+    together: Mutex<Vec<usize>>,
     topics: AtomicUsize,
     ids: AtomicUsize,
 }
@@ -64,6 +68,7 @@ impl Told {
             looks: AtomicUsize::new(0),
             starts: AtomicUsize::new(0),
             begins: AtomicUsize::new(0),
+            together: Mutex::default(),
             topics: AtomicUsize::new(0),
             ids: AtomicUsize::new(0),
         }))
@@ -160,13 +165,17 @@ impl Producer for Told {
         Ok(Vec::new())
     }
 
-    async fn send_offsets(&mut self, _: &[PartitionOffset], _: GroupMetadata) -> Result<()> {
+    async fn send_offsets(&mut self, offsets: &[PartitionOffset], _: GroupMetadata) -> Result<()> {
+        self.0.together.lock().unwrap().push(offsets.len());
         Ok(())
     }
 
     async fn commit(&mut self) -> Commit {
         match self.0.trouble {
             Trouble::NeverCommits => Commit::Aborted(Error::new(Kind::Config, "not authorised")),
+            Trouble::FirstNotCommitted if self.0.begins.load(Ordering::SeqCst) == 1 => {
+                Commit::Aborted(Error::new(Kind::Timeout, "too much at once"))
+            }
             _ => Commit::Committed,
         }
     }
@@ -309,6 +318,29 @@ async fn transactions_that_fail_for_good_are_tried_again_slowly_and_seen() {
     assert!((2..20).contains(&times), "{times} transactions in 0.3 s");
     stop.cancel();
     running.await.unwrap().unwrap();
+}
+
+/// What is too much for the time of a transaction must not be tried together for ever.
+#[tokio::test]
+async fn after_a_transaction_that_failed_fewer_partitions_go_together() {
+    let told = Told::new(Trouble::FirstNotCommitted);
+    let log: Arc<dyn Log> = Arc::new(told.clone());
+    let (committer, cycle) =
+        Cycle::start(log, "id".into(), "group".into(), CancellationToken::new()).await.unwrap();
+    let submit = |count: i32| -> Vec<_> {
+        let at = |partition| Assignment { topic: "topic".into(), partition, epoch: 1 };
+        (0..count).map(|partition| committer.submit(&at(partition), 1, Vec::new())).collect()
+    };
+    let first = submit(10);
+    let running = tokio::spawn(cycle.run(Arc::new(told.clone())));
+    for verdict in first {
+        assert!(matches!(verdict.await.unwrap(), Verdict::Look(_)));
+    }
+    for verdict in submit(8) {
+        assert!(matches!(verdict.await.unwrap(), Verdict::Committed));
+    }
+    assert_eq!(*told.0.together.lock().unwrap(), [10, 1, 2, 4, 1]);
+    running.abort();
 }
 
 fn record(offset: i64) -> ConsumerEvent {

@@ -22,6 +22,7 @@ use crate::{
     error::{Error, Kind, Result},
     health::{Health, State},
     log::{Assignment, Cleanup, Consumer, ConsumerEvent, ConsumerEvents, Log, Subscription, TopicSpec},
+    retry::Portion,
 };
 
 /// How long a shard may take to finish its transaction before it is dropped; the next holder's
@@ -143,6 +144,7 @@ impl<S: Source> Relay<S> {
             stop: stop.clone(),
             known: None,
             release_failed: false,
+            portion: Portion::ALL,
             refused: HashMap::new(),
         };
         Running { task: AbortOnDropHandle::new(tokio::spawn(shard.run())), stop }

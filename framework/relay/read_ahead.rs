@@ -13,6 +13,7 @@ use crate::{
     database::{Batch, Reader},
     error::{Error, Kind, Result},
     failpoint::{Point, hit},
+    retry::Portion,
 };
 
 /// A batch, and the word that a crash of the database server would not undo it.
@@ -32,10 +33,11 @@ impl<P: Send + 'static> ReadAhead<P> {
         reader: impl Reader<Published = P> + 'static,
         hint: Arc<Notify>,
         config: &Arc<RelayConfig>,
+        portion: Portion,
     ) -> Self {
         let (sender, planned) = mpsc::channel(1);
         let pace = Pace { busy: config.poll_busy, idle: config.poll_idle, wait: config.poll_busy };
-        let task = tokio::spawn(read_on(reader, hint, pace, config.clone(), sender));
+        let task = tokio::spawn(read_on(reader, hint, pace, config.clone(), portion, sender));
         Self { planned, _task: AbortOnDropHandle::new(task) }
     }
 
@@ -53,10 +55,12 @@ async fn read_on<P: Send + 'static>(
     hint: Arc<Notify>,
     mut pace: Pace,
     config: Arc<RelayConfig>,
+    mut portion: Portion,
     planned: mpsc::Sender<Result<Planned<P>>>,
 ) {
     loop {
-        let batch = match within(config.database_timeout, reader.read(config.max_rows)).await {
+        let rows = portion.of(config.max_rows);
+        let batch = match within(config.database_timeout, reader.read(rows)).await {
             Ok(Some(batch)) => batch,
             Ok(None) => {
                 let _ = time::timeout(pace.next(), hint.notified()).await;
@@ -68,6 +72,8 @@ async fn read_on<P: Send + 'static>(
             }
         };
         pace.reset();
+        // The batch before this one is published by the time the next one is.
+        portion.succeeded();
         let (durable, receiver) = oneshot::channel();
         if planned.send(Ok(Planned { batch, durable: receiver })).await.is_err() {
             return;

@@ -29,7 +29,7 @@ use crate::{
     log::{KnownTopics, Log, Producer, Rotation, codec},
     message::MessageId,
     policy::{Action, action, advice},
-    retry::Backoff,
+    retry::{Backoff, Portion},
     telemetry,
 };
 
@@ -50,6 +50,8 @@ pub(crate) struct ShardRelay<S: Source> {
     pub(crate) known: Option<u64>,
     /// Then the next session does not begin with a release: it would hold back everything else for as long as it fails.
     pub(crate) release_failed: bool,
+    /// How much of what there is goes into one transaction.
+    pub(crate) portion: Portion,
     /// Rows that the log refused, until their quarantine is confirmed.
     pub(crate) refused: HashMap<MessageId, String>,
 }
@@ -91,6 +93,9 @@ impl<S: Source> ShardRelay<S> {
                 }
                 Err(failure) => failure,
             };
+            if failure.kind() != Kind::Refused {
+                self.portion.failed();
+            }
             match action(failure.kind()) {
                 Action::End if self.stop.is_cancelled() => break,
                 Action::Stop => {
@@ -133,7 +138,7 @@ impl<S: Source> ShardRelay<S> {
         self.ask(self.source.mark_started(self.shard)).await?;
         self.ask(self.source.settle_quarantine(claim, position.attempt)).await?;
         let (held, _) = self.ask(self.source.held_keys(self.shard)).await?;
-        let mut ahead = ReadAhead::spawn(reader, self.source.hint(), &self.config);
+        let mut ahead = ReadAhead::spawn(reader, self.source.hint(), &self.config, self.portion);
         self.known = Some(position.count);
         self.health.set(&self.name(), State::Ready);
         let stop = self.stop.clone();
@@ -300,7 +305,7 @@ impl<S: Source> Session<'_, S> {
         }
         let attempt = uuid::Uuid::now_v7();
         let shard = &self.shard;
-        let take = shard.source.take_released(self.claim, attempt, shard.config.max_rows);
+        let take = shard.source.take_released(self.claim, attempt, shard.portion.of(shard.config.max_rows));
         let released = shard.ask(take).await?;
         if released.is_empty() {
             return Ok(false);
@@ -366,6 +371,7 @@ impl<S: Source> Session<'_, S> {
         metrics::counter!(telemetry::RELAY_TRANSACTIONS, "shard" => shard.clone()).increment(1);
         metrics::counter!(telemetry::RELAY_PUBLISHED, "shard" => shard).increment(published as u64);
         self.shard.known = Some(position.count);
+        self.shard.portion.succeeded();
         self.position = position;
     }
 }

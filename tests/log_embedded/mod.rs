@@ -12,6 +12,7 @@ mod differences;
 mod disk;
 mod durable;
 mod faults;
+mod narrow;
 mod pipeline;
 mod processes;
 mod producer;

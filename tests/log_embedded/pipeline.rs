@@ -16,7 +16,7 @@ use super::{Member, durable::Folder, publish, record, topic};
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct Number {
-    n: i64,
+    pub(super) n: i64,
 }
 
 impl Event for Number {
@@ -72,7 +72,12 @@ async fn started(log: Client) -> Pipeline {
 
 /// The numbers in `doubles` by key, once there are so many.
 async fn doubles(log: &Embedded, count: usize) -> BTreeMap<Vec<u8>, Vec<i64>> {
-    let mut reader = Member::join(log, "reader", Double::TOPIC, Assignor::Eager).await;
+    by_key(log, Double::TOPIC, count).await
+}
+
+/// The numbers in a topic by key, once there are so many.
+pub(super) async fn by_key(log: &Embedded, topic: &str, count: usize) -> BTreeMap<Vec<u8>, Vec<i64>> {
+    let mut reader = Member::join(log, "reader", topic, Assignor::Eager).await;
     for assignment in reader.assigned().await {
         reader.consumer.start(&assignment, 0).await.expect("start");
     }
@@ -80,8 +85,8 @@ async fn doubles(log: &Embedded, count: usize) -> BTreeMap<Vec<u8>, Vec<i64>> {
     while found < count {
         let ConsumerEvent::Records { records, .. } = reader.event().await else { panic!("expected records") };
         for each in records {
-            let double: Double = serde_json::from_slice(&each.payload.expect("payload")).expect("json");
-            by_key.entry(each.key.expect("key").to_vec()).or_default().push(double.n);
+            let number: Number = serde_json::from_slice(&each.payload.expect("payload")).expect("json");
+            by_key.entry(each.key.expect("key").to_vec()).or_default().push(number.n);
             found += 1;
         }
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tidelock::{
     error::Kind,
-    log::{Assignor, Cleanup, Commit, Log, PartitionOffset, Record, kafka::Kafka},
+    log::{Assignor, Cleanup, Commit, Log, PartitionOffset, Record, Rotation, kafka::Kafka},
 };
 use tidelock_lab::Lab;
 
@@ -60,7 +60,7 @@ async fn a_commit_without_an_answer_is_unknown_until_the_next_producer() {
 
 /// A coordinator that is gone must not keep a transaction until the time-out of the other calls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn offsets_without_an_answer_are_given_up_after_the_time_of_a_request() {
+async fn offsets_without_an_answer_are_given_up_after_the_time_of_their_requests() {
     let lab = tokio::task::spawn_blocking(|| Lab::builder().postgres(false).start().expect("lab"))
         .await
         .expect("lab");
@@ -93,7 +93,9 @@ async fn a_batch_that_is_too_large_blames_no_record_that_is_not() {
     let mut config = config();
     config.brokers = lab.kafka_url();
     config.linger = Duration::from_millis(50);
-    let kafka = Kafka::new(config).expect("settings are fine");
+    config.transaction_timeout = Duration::from_secs(4);
+    config.socket_timeout = Duration::from_secs(2);
+    let kafka = Kafka::new(config.clone()).expect("settings are fine");
     let topic = topic(&kafka, 1, Cleanup::Any).await;
     let id = unique("producer");
     let small = || -> Vec<Record> { (0..200).map(|_| record(&topic, 0, vec![b'x'; 1_000])).collect() };
@@ -116,4 +118,14 @@ async fn a_batch_that_is_too_large_blames_no_record_that_is_not() {
 
     let mut producer = kafka.producer(&id).await.expect("rotation");
     publish(&kafka, &mut producer, small()).await;
+
+    // Not for ever: one by one they are slow.
+    tokio::time::sleep(4 * config.transaction_timeout).await;
+    sent(&mut *producer, vec![record(&topic, 0, "alone")]).await;
+    committed(producer.commit().await);
+    assert_eq!(producer.must_rotate(), Some(Rotation::Batches));
+    let mut producer = kafka.producer(&id).await.expect("rotation");
+    producer.begin().await.expect("begin");
+    producer.send(small()).await.expect("send");
+    producer.acknowledged().await.expect_err("together they are too large");
 }

@@ -1,6 +1,7 @@
 //! A transactional producer, as async callers see it.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError, mpsc},
     time::{Duration, Instant},
 };
@@ -28,8 +29,12 @@ const SETTLING: Duration = Duration::from_millis(6);
 /// How long the rest of a transaction may still be acknowledged after a refusal, to find others.
 const AFTER_REFUSAL: Duration = Duration::from_millis(250);
 
-/// Transactional ids whose topics take smaller batches than we make: their next producer sends records alone.
-pub(super) type Singles = Arc<Mutex<std::collections::HashSet<String>>>;
+/// For how long records travel alone after a batch was too large, in transaction time-outs: each by itself takes many
+/// times as long.
+const SINGLE_FOR: u32 = 4;
+
+/// Transactional ids whose topics take smaller batches than we make: until then their next producer sends records alone.
+pub(super) type Singles = Arc<Mutex<HashMap<String, Instant>>>;
 
 /// The async end of a producer's thread.
 pub(super) struct KafkaProducer {
@@ -40,7 +45,8 @@ pub(super) struct KafkaProducer {
     rotation: Option<Rotation>,
     commit_tried: bool,
     committed_at: Option<Instant>,
-    single: bool,
+    /// Records travel alone until then.
+    single: Option<Instant>,
     singles: Singles,
     timeout: Duration,
     /// librdkafka's own time-out for offsets is no use while their coordinator is away: it may stay for half a minute. A
@@ -52,13 +58,14 @@ pub(super) struct KafkaProducer {
 
 impl KafkaProducer {
     pub(super) async fn start(config: &KafkaConfig, id: &str, singles: &Singles) -> Result<Self> {
-        let single = singles.lock().unwrap_or_else(PoisonError::into_inner).contains(id);
+        let single = singles.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied();
+        let single = single.filter(|until| *until > Instant::now());
         let (commands, inbox) = mpsc::channel();
         let deliveries = Arc::new(Deliveries::default());
         let (ready, readied) = oneshot::channel();
         let setup = Setup {
             id: id.to_owned(),
-            config: config.producer(id, single),
+            config: config.producer(id, single.is_some()),
             call_timeout: config.call_timeout,
             abort_timeout: config.socket_timeout.min(config.call_timeout),
             init_timeout: config.init_timeout,
@@ -87,7 +94,8 @@ impl KafkaProducer {
             single,
             singles: Arc::clone(singles),
             timeout: config.call_timeout,
-            offsets_timeout: config.socket_timeout.min(config.call_timeout),
+            // Two requests: one to each coordinator.
+            offsets_timeout: (config.socket_timeout * 2).min(config.call_timeout),
             slow: config.slow_call(),
             delivery_timeout: config.transaction_timeout,
         })
@@ -213,8 +221,9 @@ impl Producer for KafkaProducer {
             self.deliveries.changed(next.saturating_duration_since(now)).await;
         }
         let settled = self.deliveries.settled();
-        if settled.refused_batches > 1 && !self.single {
-            self.singles.lock().unwrap_or_else(PoisonError::into_inner).insert(self.id.clone());
+        if settled.refused_batches > 1 && self.single.is_none() {
+            let until = Instant::now() + self.delivery_timeout * SINGLE_FOR;
+            self.singles.lock().unwrap_or_else(PoisonError::into_inner).insert(self.id.clone(), until);
             return Err(Error::new(
                 Kind::Unavailable,
                 format!(
@@ -277,6 +286,8 @@ impl Producer for KafkaProducer {
                 self.committed_at = Some(Instant::now());
                 if answer.took >= self.slow {
                     self.rotate(Rotation::SlowCommit);
+                } else if self.single.is_some_and(|until| Instant::now() >= until) {
+                    self.rotate(Rotation::Batches);
                 }
                 Commit::Committed
             }

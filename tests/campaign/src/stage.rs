@@ -43,6 +43,7 @@ fn settings(lab: &Lab, cli: &Cli) -> Vec<(String, String)> {
         ("KAFKA_SESSION_TIMEOUT", "6s".into()),
         ("KAFKA_HEARTBEAT_INTERVAL", "1s".into()),
         ("KAFKA_TRANSACTION_TIMEOUT", "10s".into()),
+        ("KAFKA_SOCKET_TIMEOUT", "3s".into()),
         ("KAFKA_CALL_TIMEOUT", "12s".into()),
         ("RELAY_NAME", tables::GROUP.into()),
         ("RELAY_SHARDS", "2".into()),

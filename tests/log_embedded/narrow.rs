@@ -1,0 +1,143 @@
+//! A log that cannot take much within the time of a transaction: what is there gets through in smaller parts.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tidelock::{
+    database::sqlite::Sqlite,
+    error::{Error, Kind, Result},
+    log::{
+        Bounds, Cleanup, Commit, Consumer, ConsumerEvents, GroupMetadata, Log, PartitionOffset, Producer,
+        Received, Record, Refusal, Rotation, Subscription, TopicSpec, embedded::Embedded,
+    },
+    prelude::*,
+};
+
+use super::{
+    pipeline::{Number, by_key},
+    topic,
+};
+
+/// No transaction of more records than this is ever acknowledged.
+#[derive(Clone)]
+struct Narrow {
+    log: Arc<dyn Log>,
+    most: usize,
+    refused: Arc<AtomicUsize>,
+}
+
+impl Narrow {
+    fn new(log: impl Log, most: usize) -> Self {
+        Self { log: Arc::new(log), most, refused: Arc::default() }
+    }
+}
+
+struct NarrowProducer {
+    inner: Box<dyn Producer>,
+    log: Narrow,
+    sent: usize,
+}
+
+#[async_trait]
+impl Producer for NarrowProducer {
+    fn transactional_id(&self) -> &str {
+        self.inner.transactional_id()
+    }
+
+    async fn begin(&mut self) -> Result<()> {
+        self.sent = 0;
+        self.inner.begin().await
+    }
+
+    async fn send(&mut self, records: Vec<Record>) -> Result<()> {
+        self.sent += records.len();
+        self.inner.send(records).await
+    }
+
+    async fn acknowledged(&mut self) -> Result<Vec<Refusal>> {
+        if self.sent > self.log.most {
+            self.log.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(Error::new(Kind::Timeout, format!("{} records were not acknowledged", self.sent)));
+        }
+        self.inner.acknowledged().await
+    }
+
+    async fn send_offsets(&mut self, offsets: &[PartitionOffset], group: GroupMetadata) -> Result<()> {
+        self.inner.send_offsets(offsets, group).await
+    }
+
+    async fn commit(&mut self) -> Commit {
+        self.inner.commit().await
+    }
+
+    async fn abort(&mut self) {
+        self.inner.abort().await;
+    }
+
+    fn must_rotate(&self) -> Option<Rotation> {
+        self.inner.must_rotate()
+    }
+}
+
+#[async_trait]
+impl Log for Narrow {
+    async fn check(&self) -> Result<()> {
+        self.log.check().await
+    }
+
+    async fn topic(&self, spec: &TopicSpec) -> Result<i32> {
+        self.log.topic(spec).await
+    }
+
+    async fn producer(&self, transactional_id: &str) -> Result<Box<dyn Producer>> {
+        let inner = self.log.producer(transactional_id).await?;
+        Ok(Box::new(NarrowProducer { inner, log: self.clone(), sent: 0 }))
+    }
+
+    async fn consumer(&self, subscription: &Subscription) -> Result<(Arc<dyn Consumer>, ConsumerEvents)> {
+        self.log.consumer(subscription).await
+    }
+
+    async fn last_record(&self, topic: &str, partition: i32) -> Result<Option<Received>> {
+        self.log.last_record(topic, partition).await
+    }
+
+    async fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds> {
+        self.log.bounds(topic, partition).await
+    }
+
+    async fn topic_id(&self, topic: &str) -> Result<Option<String>> {
+        self.log.topic_id(topic).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_gets_through_it() {
+    let log = Embedded::in_memory();
+    let database = Sqlite::in_memory().await.unwrap();
+    database.migrate().await.unwrap();
+    topic(&log, Number::TOPIC, 6, Cleanup::Any).await;
+    for n in 1..=300 {
+        let mut business = database.outbox().begin().await.unwrap();
+        business.enqueue(&Number { n }).unwrap();
+        business.commit().await.unwrap();
+    }
+    // The position is a record, too.
+    let narrow = Narrow::new(log.clone(), 10 + 1);
+    let pipeline =
+        Pipeline::builder(narrow.clone(), database).relay(RelayConfig::new("narrow")).build().unwrap();
+    pipeline.start().await.unwrap();
+    let found = tokio::time::timeout(Duration::from_secs(60), by_key(&log, Number::TOPIC, 300)).await;
+    let expected = |key| (1..=300).filter(|n| n % 7 == key).collect();
+    assert_eq!(
+        found.expect("it is stuck"),
+        (0..7).map(|key: i64| (key.to_string().into(), expected(key))).collect()
+    );
+    assert!(narrow.refused.load(Ordering::Relaxed) > 0, "nothing was too much");
+    pipeline.stop(Duration::from_secs(20)).await.unwrap();
+}
