@@ -109,7 +109,8 @@ pub(crate) struct WatchArgs {
     /// A topic; may be given several times
     #[arg(long = "topic", required = true)]
     topics: Vec<String>,
-    /// A consumer group whose committed offsets must not go backwards; may be given several times
+    /// A consumer group whose committed offsets must not go backwards; may be given several times. Needs the right to
+    /// read the topic __consumer_offsets: there every step stands, in order
     #[arg(long = "group")]
     groups: Vec<String>,
     /// Where to write what was seen (JSON)

@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
@@ -19,8 +19,8 @@ use crate::{
     trace::Trace,
 };
 
-/// How often the groups are asked for their committed offsets.
-const GROUPS: Duration = Duration::from_secs(1);
+/// How long offsets are heard until it is looked whether to stop.
+const TURN: Duration = Duration::from_millis(100);
 
 /// What is watched.
 #[derive(Debug, Clone, Default)]
@@ -57,7 +57,7 @@ struct Heard {
 struct Signals {
     stop: AtomicBool,
     heard: AtomicU64,
-    asked: AtomicU64,
+    offsets: AtomicU64,
 }
 
 impl Signals {
@@ -89,9 +89,9 @@ impl Watch {
         self.signals.heard.load(Ordering::Relaxed)
     }
 
-    /// How often the groups were asked for their offsets so far.
-    pub fn asked(&self) -> u64 {
-        self.signals.asked.load(Ordering::Relaxed)
+    /// How many offsets of the groups were seen so far, one more than there were since the watch began to hear them.
+    pub fn offsets(&self) -> u64 {
+        self.signals.offsets.load(Ordering::Relaxed)
     }
 
     /// Whether it has ended by itself, with an error that [`finish`](Self::finish) tells.
@@ -118,21 +118,24 @@ impl Watch {
 }
 
 fn watch_groups(options: &WatchOptions, signals: &Signals) -> Result<Heard> {
-    let mut groups = Groups::open(&options.kafka, &options.groups, &options.topics)?;
+    let mut groups = loop {
+        match Groups::open(&options.kafka, &options.groups, &options.topics)? {
+            Some(groups) => break groups,
+            None if signals.is_told_to_stop() => return Ok(Heard::default()),
+            None => thread::sleep(TURN),
+        }
+    };
     let mut backwards = Vec::new();
-    loop {
-        let last_turn = signals.is_told_to_stop();
-        let began = Instant::now();
+    let mut note = |found: Vec<String>| {
         let now = now();
-        backwards.extend(groups.turn().into_iter().map(|text| format!("{text} (at {now})")));
-        signals.asked.fetch_add(1, Ordering::Relaxed);
-        if last_turn {
-            return Ok(Heard { backwards, last: groups.last() });
-        }
-        while began.elapsed() < GROUPS && !signals.is_told_to_stop() {
-            thread::sleep(Duration::from_millis(20));
-        }
+        backwards.extend(found.into_iter().map(|text| format!("{text} (at {now})")));
+    };
+    while !signals.is_told_to_stop() {
+        signals.offsets.store(groups.heard() + 1, Ordering::Relaxed);
+        note(groups.turn(TURN));
     }
+    note(groups.rest()?);
+    Ok(Heard { backwards, last: groups.last() })
 }
 
 fn read(options: &WatchOptions, diary: Option<Diary>, signals: &Signals) -> Result<Summary> {

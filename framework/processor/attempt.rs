@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Shared,
-    committer::MAX_OUTPUT_BYTES,
+    committer::{MAX_OUTPUT_BYTES, MAX_OUTPUTS},
     registry::{Meta, id},
 };
 use crate::{
@@ -106,7 +106,8 @@ async fn run<D: Database>(
             outputs.extend(context.into_outputs());
             bytes += outputs[emitted..].iter().map(Record::size).sum::<usize>();
         }
-        if bytes > MAX_OUTPUT_BYTES || D::ONE_WRITER && started.elapsed() >= TURN {
+        let much = bytes > MAX_OUTPUT_BYTES || outputs.len() > MAX_OUTPUTS;
+        if much || D::ONE_WRITER && started.elapsed() >= TURN {
             used = index + 1;
             break;
         }

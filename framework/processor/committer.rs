@@ -15,9 +15,9 @@ use crate::{
     telemetry,
 };
 
-/// Beyond this many outputs the rest waits for the next transaction.
-const MAX_OUTPUTS: usize = 10_000;
-/// The same for bytes, and where a batch ends: what could not be delivered before the broker ends the transaction (15 s)
+/// Beyond this many outputs a batch ends, and the rest waits for the next transaction.
+pub(crate) const MAX_OUTPUTS: usize = 10_000;
+/// The same for bytes: what could not be delivered before the broker ends the transaction (15 s)
 /// would be sent again for ever. This much takes 300 kB/s.
 pub(crate) const MAX_OUTPUT_BYTES: usize = 4 << 20;
 

@@ -315,6 +315,8 @@ impl<D: Database> Partition<D> {
         match verdict {
             Verdict::Committed => return Ok(()),
             Verdict::Refused(refusals) => self.quarantine(&refusals, batch).await?,
+            // Nothing of it is stored: it is handled again, and need not be as much. What is stored is sent as it is.
+            Verdict::Look(_) if !D::FENCED => self.portion.failed(),
             Verdict::Look(_) => {}
         }
         let next = self.take_over().await?;

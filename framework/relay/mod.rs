@@ -145,6 +145,7 @@ impl<S: Source> Relay<S> {
             known: None,
             release_failed: false,
             portion: Portion::ALL,
+            released: Portion::ALL,
             refused: HashMap::new(),
         };
         Running { task: AbortOnDropHandle::new(tokio::spawn(shard.run())), stop }

@@ -72,7 +72,7 @@ async fn read_on<P: Send + 'static>(
             }
         };
         pace.reset();
-        // The batch before this one is published by the time the next one is.
+        // If what was read is not published, this reader ends with its session.
         portion.succeeded();
         let (durable, receiver) = oneshot::channel();
         if planned.send(Ok(Planned { batch, durable: receiver })).await.is_err() {

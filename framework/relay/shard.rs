@@ -50,8 +50,10 @@ pub(crate) struct ShardRelay<S: Source> {
     pub(crate) known: Option<u64>,
     /// Then the next session does not begin with a release: it would hold back everything else for as long as it fails.
     pub(crate) release_failed: bool,
-    /// How much of what there is goes into one transaction.
+    /// How many rows go into one transaction.
     pub(crate) portion: Portion,
+    /// How much of what is released does.
+    pub(crate) released: Portion,
     /// Rows that the log refused, until their quarantine is confirmed.
     pub(crate) refused: HashMap<MessageId, String>,
 }
@@ -93,8 +95,11 @@ impl<S: Source> ShardRelay<S> {
                 }
                 Err(failure) => failure,
             };
-            if failure.kind() != Kind::Refused {
-                self.portion.failed();
+            // A refusal is an answer in time.
+            match (failure.kind(), self.release_failed) {
+                (Kind::Refused, _) => {}
+                (_, true) => self.released.failed(),
+                (_, false) => self.portion.failed(),
             }
             match action(failure.kind()) {
                 Action::End if self.stop.is_cancelled() => break,
@@ -268,6 +273,7 @@ impl<S: Source> Session<'_, S> {
         let topic = self.shard.config.progress_topic();
         let publication = Publication { topic: &topic, records: sorted.records, position: &position };
         if let Err(refusals) = publish(self.producer.as_mut(), publication, durable).await? {
+            self.shard.portion.succeeded();
             for refusal in &refusals {
                 if let Some(id) = sorted.ids.get(refusal.index) {
                     self.shard.refused.insert(*id, refusal.reason.clone());
@@ -278,6 +284,7 @@ impl<S: Source> Session<'_, S> {
                 format!("{} of {count} messages were refused and go to the quarantine", refusals.len()),
             ));
         }
+        self.shard.portion.succeeded();
         self.advance(position, count);
         if attempt.is_some() {
             self.settle(attempt, sorted.held.len()).await?;
@@ -305,7 +312,7 @@ impl<S: Source> Session<'_, S> {
         }
         let attempt = uuid::Uuid::now_v7();
         let shard = &self.shard;
-        let take = shard.source.take_released(self.claim, attempt, shard.portion.of(shard.config.max_rows));
+        let take = shard.source.take_released(self.claim, attempt, shard.released.of(shard.config.max_rows));
         let released = shard.ask(take).await?;
         if released.is_empty() {
             return Ok(false);
@@ -323,6 +330,7 @@ impl<S: Source> Session<'_, S> {
                 .iter()
                 .filter_map(|refusal| Some((released.get(refusal.index)?.entry, refusal.reason.clone())))
                 .collect();
+            self.shard.released.succeeded();
             let shard = &self.shard;
             shard.ask(shard.source.refuse_released(self.claim, &refused)).await?;
             return Err(Error::new(
@@ -330,6 +338,7 @@ impl<S: Source> Session<'_, S> {
                 format!("{} released messages were refused again", refused.len()),
             ));
         }
+        self.shard.released.succeeded();
         self.advance(position, count);
         self.settle(Some(attempt), released.len()).await?;
         info!(relay = self.shard.name(), count, "released from the quarantine");
@@ -371,7 +380,6 @@ impl<S: Source> Session<'_, S> {
         metrics::counter!(telemetry::RELAY_TRANSACTIONS, "shard" => shard.clone()).increment(1);
         metrics::counter!(telemetry::RELAY_PUBLISHED, "shard" => shard).increment(published as u64);
         self.shard.known = Some(position.count);
-        self.shard.portion.succeeded();
         self.position = position;
     }
 }

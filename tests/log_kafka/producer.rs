@@ -68,6 +68,7 @@ async fn offsets_without_an_answer_are_given_up_after_the_time_of_their_requests
     config.brokers = lab.kafka_url();
     config.socket_timeout = Duration::from_secs(1);
     config.call_timeout = Duration::from_secs(40);
+    config.transaction_timeout = Duration::from_secs(60);
     let kafka = Kafka::new(config).expect("settings are fine");
     let (topic, id, group) = (topic(&kafka, 1, Cleanup::Any).await, unique("producer"), unique("group"));
     let mut member = Member::join(&kafka, &group, &topic, Assignor::Cooperative).await;

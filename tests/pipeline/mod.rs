@@ -15,6 +15,7 @@ use tidelock_lab::Lab;
 use crate::witness::{self, Found};
 
 mod build;
+mod denied;
 mod faults;
 mod foreign;
 mod kafka_only;

@@ -1,168 +1,243 @@
-//! The committed offsets of groups, as an outsider asks for them: no member, no commit.
+//! The committed offsets of groups, as the brokers' own topic has them: every step, in order.
+//!
+//! Asked once in a while, a coordinator tells too little (a step back that is made good at once) or too much: one that has
+//! just begun answers from what its log's high watermark has reached, which for a moment may be older than what its
+//! predecessor said, unless the question waits for open transactions (Kafka 4, `GroupCoordinatorService.fetchOffsets`).
 
 use std::{
-    fmt, thread,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
 use rdkafka::{
-    Offset, TopicPartitionList,
+    Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
 };
 
-use super::{ASK, Isolation, Kafka, PAUSE};
-use crate::Result;
+use super::{ASK, Isolation, Kafka};
+use crate::{Error, Result};
 
-/// Where groups keep their offsets. Its leaders are the groups' coordinators.
+/// Where groups keep their offsets.
 const OFFSETS: &str = "__consumer_offsets";
-/// How long the news of a new leader may take.
-const NEWS: Duration = Duration::from_secs(2);
 
-/// A group's clients, and what it was told last.
-struct Group {
-    name: String,
-    client: BaseConsumer,
-    /// Waits for open transactions that hold offsets, and for a new coordinator to know where it stands.
-    stable: BaseConsumer,
-    list: TopicPartitionList,
-    last: Vec<Option<i64>>,
-    coordinators: Option<Vec<i32>>,
-}
+/// Group, topic, partition.
+type Place = (String, String, i32);
 
 /// Groups whose committed offsets must not go backwards.
-///
-/// They are asked without waiting for open transactions, which would seldom be answered under load. A coordinator that has
-/// just begun answers such a question from what its log's high watermark has reached, which for a moment may be older than
-/// what its predecessor said (Kafka 4, `GroupCoordinatorService.fetchOffsets`). So where the coordinator changed, what a
-/// consumer would be told decides: the answer that waits.
-pub(crate) struct Groups {
-    groups: Vec<Group>,
-    patience: Duration,
+pub(crate) struct Groups<'a> {
+    kafka: &'a Kafka,
+    client: BaseConsumer,
+    groups: &'a [String],
+    topics: &'a [String],
+    partitions: Vec<i32>,
+    last: BTreeMap<Place, Option<i64>>,
+    heard: u64,
 }
 
-impl Groups {
-    /// Asks which partitions the topics have; a topic must exist.
-    pub(crate) fn open(kafka: &Kafka, groups: &[String], topics: &[String]) -> Result<Self> {
-        let open = |name: &String| {
-            let client = kafka.client(name, Isolation::Uncommitted)?;
-            let stable = kafka.client(name, Isolation::Committed)?;
-            let mut list = TopicPartitionList::new();
-            for topic in topics {
-                list.add_partition_range(topic, 0, kafka.partitions(&client, topic)? - 1);
-            }
-            let last = vec![None; list.count()];
-            Ok(Group { name: name.clone(), client, stable, list, last, coordinators: None })
-        };
-        let groups = groups.iter().map(open).collect::<Result<_>>()?;
-        Ok(Self { groups, patience: kafka.patience })
+impl<'a> Groups<'a> {
+    /// Begins with what is committed now; `None` as long as no group of this cluster has ever had an offset.
+    pub(crate) fn open(kafka: &'a Kafka, groups: &'a [String], topics: &'a [String]) -> Result<Option<Self>> {
+        let client = kafka.client("checker", Isolation::Committed)?;
+        let what = || format!("the partitions of {OFFSETS}");
+        // Asked for by name, it would be created.
+        let metadata = kafka.insist(what, || client.fetch_metadata(None, ASK))?;
+        let count = metadata.topics().iter().find(|topic| topic.name() == OFFSETS);
+        let count = count.map_or(0, |topic| topic.partitions().len());
+        let partitions: BTreeSet<i32> = groups.iter().filter_map(|group| partition(group, count)).collect();
+        if partitions.is_empty() {
+            return Ok(None);
+        }
+        let partitions = partitions.into_iter().collect();
+        let mut opened = Self { kafka, client, groups, topics, partitions, last: BTreeMap::new(), heard: 0 };
+        // First what is committed, then where to read on: the other way round a later offset would pass for an earlier one.
+        opened.begin()?;
+        let mut list = TopicPartitionList::new();
+        for partition in &opened.partitions {
+            let (_, end) = kafka.bounds(&opened.client, OFFSETS, *partition)?;
+            list.add_partition_offset(OFFSETS, *partition, Offset::Offset(end))
+                .map_err(Error::kafka(format!("{OFFSETS}[{partition}]")))?;
+        }
+        opened.client.assign(&list).map_err(Error::kafka(format!("to be assigned {OFFSETS}")))?;
+        Ok(Some(opened))
     }
 
-    /// Asks every group, and tells what went backwards. A group whose coordinator is away is asked next time.
-    pub(crate) fn turn(&mut self) -> Vec<String> {
-        self.groups.iter_mut().flat_map(|group| group.turn(self.patience)).collect()
+    fn begin(&mut self) -> Result<()> {
+        for group in self.groups {
+            // A read_committed client would wait for open transactions that hold offsets.
+            let client = self.kafka.client(group, Isolation::Uncommitted)?;
+            let mut list = TopicPartitionList::new();
+            for topic in self.topics {
+                list.add_partition_range(topic, 0, self.kafka.partitions(&client, topic)? - 1);
+            }
+            let what = || format!("the offsets of group {group}");
+            let answer = self.kafka.insist(what, || client.committed_offsets(list.clone(), ASK))?;
+            for element in answer.elements() {
+                if let Offset::Offset(at) = element.offset() {
+                    let place = (group.clone(), element.topic().to_owned(), element.partition());
+                    self.last.insert(place, Some(at));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How many offsets were heard since.
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard
+    }
+
+    /// Hears what comes for so long, and tells what went backwards.
+    pub(crate) fn turn(&mut self, lasts: Duration) -> Vec<String> {
+        let until = Instant::now() + lasts;
+        let mut backwards = Vec::new();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if let Some(Ok(message)) = self.client.poll(left) {
+                let step = message.key().and_then(|key| Commit::read(key, message.payload()));
+                backwards
+                    .extend(step.and_then(|commit| note(&mut self.last, commit, self.groups, self.topics)));
+                self.heard += 1;
+            }
+            if left.is_zero() {
+                return backwards;
+            }
+        }
+    }
+
+    /// Reads on to the end, and tells what went backwards until then.
+    pub(crate) fn rest(&mut self) -> Result<Vec<String>> {
+        let ends: Vec<i64> = self
+            .partitions
+            .iter()
+            .map(|partition| Ok(self.kafka.bounds(&self.client, OFFSETS, *partition)?.1))
+            .collect::<Result<_>>()?;
+        let deadline = Instant::now() + self.kafka.patience;
+        let mut backwards = Vec::new();
+        loop {
+            backwards.extend(self.turn(Duration::from_millis(100)));
+            let positions =
+                self.client.position().map_err(Error::kafka(format!("the position in {OFFSETS}")))?;
+            let is_there = |(partition, end): (&i32, &i64)| {
+                let position = positions.find_partition(OFFSETS, *partition);
+                // Nothing was read: it began at its end.
+                position.is_none_or(|position| match position.offset() {
+                    Offset::Offset(at) => at >= *end,
+                    _ => true,
+                })
+            };
+            if self.partitions.iter().zip(&ends).all(is_there) || Instant::now() >= deadline {
+                return Ok(backwards);
+            }
+        }
     }
 
     /// The offsets that were heard last, as texts.
     pub(crate) fn last(&self) -> Vec<String> {
-        let of = |group: &Group| -> Vec<String> {
-            let elements = group.list.elements();
-            let known = elements.iter().zip(&group.last).filter_map(|(element, last)| {
-                Some(format!("{} {}[{}] {}", group.name, element.topic(), element.partition(), (*last)?))
-            });
-            known.collect()
-        };
-        self.groups.iter().flat_map(of).collect()
-    }
-}
-
-impl Group {
-    fn turn(&mut self, patience: Duration) -> Vec<String> {
-        let answer = self.client.committed_offsets(self.list.clone(), ASK);
-        let before = self.coordinators.take();
-        let Ok(answer) = answer else { return Vec::new() };
-        let mut steps = Vec::new();
-        for (element, last) in self.list.elements().iter().zip(&mut self.last) {
-            let (topic, partition) = (element.topic().to_owned(), element.partition());
-            let Some(found) = answer.find_partition(&topic, partition).filter(|found| found.error().is_ok())
-            else {
-                continue;
-            };
-            steps.extend(step(last, at(found.offset())).map(|step| (topic, partition, step)));
-        }
-        if !steps.is_empty() {
-            thread::sleep(NEWS);
-        }
-        self.coordinators = self.leaders();
-        let changed = before.is_none() || self.coordinators != before;
-        steps.retain(|(topic, partition, step)| !changed || self.is_below(topic, *partition, step, patience));
-        steps
-            .into_iter()
-            .map(|(topic, partition, step)| format!("group {} {topic}[{partition}] {step}", self.name))
-            .collect()
-    }
-
-    /// The leaders of the partitions that keep offsets; none when that cannot be told.
-    fn leaders(&self) -> Option<Vec<i32>> {
-        let metadata = self.client.fetch_metadata(Some(OFFSETS), ASK).ok()?;
-        let topic = metadata.topics().iter().find(|topic| topic.name() == OFFSETS)?;
-        Some(topic.partitions().iter().map(|partition| partition.leader()).collect())
-    }
-
-    /// Whether the answer that waits is below the step, too. Without one it counts as such.
-    fn is_below(&self, topic: &str, partition: i32, step: &Step, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
-        let mut list = TopicPartitionList::new();
-        list.add_partition(topic, partition);
-        loop {
-            let answer = self.stable.committed_offsets(list.clone(), ASK);
-            let found = answer.ok().and_then(|answer| {
-                answer.elements().first().filter(|found| found.error().is_ok()).map(|found| found.offset())
-            });
-            match found {
-                Some(offset) => return at(offset) < Some(step.before),
-                None if Instant::now() >= deadline => return true,
-                None => thread::sleep(PAUSE),
-            }
-        }
-    }
-}
-
-fn at(offset: Offset) -> Option<i64> {
-    if let Offset::Offset(at) = offset { Some(at) } else { None }
-}
-
-/// An offset that is below the one before, or gone.
-struct Step {
-    before: i64,
-    now: Option<i64>,
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { before, now } = self;
-        match now {
-            Some(now) => write!(out, "went from {before} to {now}"),
-            None => write!(out, "went from {before} to none"),
-        }
+        let known = self.last.iter().filter_map(|((group, topic, partition), last)| {
+            Some(format!("{group} {topic}[{partition}] {}", (*last)?))
+        });
+        known.collect()
     }
 }
 
 /// Notes an offset; tells if it is below the last one, or gone.
-fn step(last: &mut Option<i64>, now: Option<i64>) -> Option<Step> {
-    let before = std::mem::replace(last, now)?;
-    now.is_none_or(|now| now < before).then_some(Step { before, now })
+fn note(
+    last: &mut BTreeMap<Place, Option<i64>>,
+    commit: Commit,
+    groups: &[String],
+    topics: &[String],
+) -> Option<String> {
+    let Commit { place, offset } = commit;
+    if !groups.contains(&place.0) || !topics.contains(&place.1) {
+        return None;
+    }
+    let (group, topic, partition) = &place;
+    let at = format!("group {group} {topic}[{partition}]");
+    match (last.insert(place.clone(), offset)?, offset) {
+        (Some(before), Some(now)) if now < before => Some(format!("{at} went from {before} to {now}")),
+        (Some(before), None) => Some(format!("{at} went from {before} to none")),
+        _ => None,
+    }
+}
+
+/// A record of the topic: an offset of a group, or its end. Kafka's `OffsetCommitKey` and `OffsetCommitValue`.
+#[derive(Debug, PartialEq, Eq)]
+struct Commit {
+    place: Place,
+    offset: Option<i64>,
+}
+
+impl Commit {
+    /// None for what is not about offsets.
+    fn read(key: &[u8], value: Option<&[u8]>) -> Option<Self> {
+        let (version, rest) = key.split_first_chunk::<2>()?;
+        if i16::from_be_bytes(*version) > 1 {
+            return None;
+        }
+        let (group, rest) = text(rest)?;
+        let (topic, rest) = text(rest)?;
+        let (partition, _) = rest.split_first_chunk::<4>()?;
+        let offset = match value {
+            None => None,
+            // Every version begins with its number and the offset.
+            Some(value) => Some(i64::from_be_bytes(value.get(2..10)?.try_into().ok()?)),
+        };
+        Some(Self { place: (group, topic, i32::from_be_bytes(*partition)), offset })
+    }
+}
+
+fn text(bytes: &[u8]) -> Option<(String, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<2>()?;
+    let (text, rest) = rest.split_at_checked(usize::try_from(i16::from_be_bytes(*length)).ok()?)?;
+    Some((String::from_utf8(text.to_vec()).ok()?, rest))
+}
+
+/// Which partition keeps a group's offsets: Java's hash of its name, without the sign, modulo.
+fn partition(group: &str, count: usize) -> Option<i32> {
+    let hash = group.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
+    let hash = hash.checked_abs().unwrap_or(0);
+    hash.checked_rem(i32::try_from(count).ok()?)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::step;
+    use super::*;
+
+    fn commit(group: &str, offset: Option<i64>) -> Commit {
+        Commit { place: (group.into(), "in".into(), 3), offset }
+    }
 
     #[test]
     fn an_offset_that_goes_backwards_is_told_once() {
-        let mut last = None;
+        let (mut last, groups, topics) = (BTreeMap::new(), ["g".to_owned()], ["in".to_owned()]);
         let turns = [None, Some(5), Some(5), Some(9), Some(7), Some(8), None, Some(8)];
-        let told: Vec<_> =
-            turns.into_iter().filter_map(|now| Some(step(&mut last, now)?.to_string())).collect();
-        assert_eq!(told, ["went from 9 to 7", "went from 8 to none"]);
+        let mut told = Vec::new();
+        for offset in turns {
+            told.extend(note(&mut last, commit("g", offset), &groups, &topics));
+            told.extend(note(&mut last, commit("another", offset), &groups, &topics));
+        }
+        assert_eq!(told, ["group g in[3] went from 9 to 7", "group g in[3] went from 8 to none"]);
+    }
+
+    #[test]
+    fn records_are_read_as_kafka_writes_them() {
+        let key = [&[0, 1, 0, 1][..], b"g", &[0, 2], b"in", &[0, 0, 0, 3]].concat();
+        let value = [&[0, 3][..], &258_i64.to_be_bytes(), &[0; 20]].concat();
+        assert_eq!(Commit::read(&key, Some(&value)), Some(commit("g", Some(258))));
+        assert_eq!(Commit::read(&key, None), Some(commit("g", None)));
+        assert_eq!(
+            Commit::read(&[&[0, 2][..], &key[2..]].concat(), Some(&value)),
+            None,
+            "a group's metadata"
+        );
+        assert_eq!(Commit::read(&key[..5], Some(&value)), None);
+    }
+
+    #[test]
+    fn groups_are_spread_as_kafka_does() {
+        // "polygenelubricants".hashCode() is i32::MIN, "relay".hashCode() is 108397201.
+        assert_eq!(partition("polygenelubricants", 50), Some(0));
+        assert_eq!(partition("relay", 50), Some(1));
+        assert_eq!(partition("relay", 0), None);
     }
 }

@@ -1,6 +1,7 @@
 //! What became of the records of the open transaction: counted, never boxed.
 
 use std::{
+    collections::HashSet,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -33,6 +34,8 @@ struct State {
     refused_batches: usize,
     failure: Option<Error>,
     waiting_thread: bool,
+    /// Topics that the coordinator does not let this transaction write to.
+    denied: HashSet<String>,
 }
 
 /// How the records of a transaction ended.
@@ -81,9 +84,13 @@ impl Deliveries {
     /// Without an offset it is librdkafka's own conclusion that a record arrived, from a later batch that did: an order
     /// that the broker does not check in a partition to which this producer has not written yet. There the earlier
     /// batch, if a broker that was not ready refused it, is in no log and would never be sent again.
-    fn delivered(&self, index: usize, outcome: Result<i64, &KafkaError>) {
+    fn delivered(&self, index: usize, topic: &str, outcome: Result<i64, &KafkaError>) {
         let mut state = self.lock();
         match outcome {
+            Err(_) if state.denied.contains(topic) => {
+                let reason = format!("the right to write to topic {topic:?} is missing");
+                state.refusals.push(Refusal { index, reason });
+            }
             Ok(0..) => {}
             Ok(_) => {
                 let text = format!(
@@ -101,6 +108,11 @@ impl Deliveries {
             }
         }
         self.finish(&mut state, 1);
+    }
+
+    /// Records of that topic are not sent in this transaction.
+    fn deny(&self, topic: &str) {
+        self.lock().denied.insert(topic.to_owned());
     }
 
     fn finish(&self, state: &mut State, count: usize) {
@@ -161,6 +173,9 @@ pub(super) struct Context(pub(super) std::sync::Arc<Deliveries>);
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if let Some(topic) = denied(facility, message) {
+            self.0.deny(topic);
+        }
         logging::line(level, facility, message);
     }
 
@@ -173,7 +188,36 @@ impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
-        let outcome = result.as_ref().map(|record| record.offset()).map_err(|(error, _)| error);
-        self.0.delivered(index, outcome);
+        match result {
+            Ok(record) => self.0.delivered(index, record.topic(), Ok(record.offset())),
+            Err((error, record)) => self.0.delivered(index, record.topic(), Err(error)),
+        }
+    }
+}
+
+/// The topic that the coordinator refuses to add to a transaction. librdkafka fails the whole transaction then and purges its
+/// records; which topic it was stands nowhere but in this line.
+fn denied<'a>(facility: &str, message: &'a str) -> Option<&'a str> {
+    let rest = message.strip_suffix("to transaction: Broker: Topic authorization failed")?;
+    let (_, rest) = rest.split_once("Failed to add partition \"")?;
+    let (topic, _) = rest.split_once("\" [")?;
+    (facility == "ADDPARTS").then_some(topic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::denied;
+
+    #[test]
+    fn the_topic_stands_in_the_line_and_in_no_other() {
+        let said = |why: &str| {
+            format!(
+                "[thrd:main]: TxnCoordinator/1: Failed to add partition \"a.b-c_d\" [3] to transaction: Broker: {why}"
+            )
+        };
+        assert_eq!(denied("ADDPARTS", &said("Topic authorization failed")), Some("a.b-c_d"));
+        assert_eq!(denied("ADDPARTS", &said("Operation not attempted")), None);
+        assert_eq!(denied("FAIL", &said("Topic authorization failed")), None);
+        assert_eq!(denied("ADDPARTS", "Broker: Topic authorization failed"), None);
     }
 }

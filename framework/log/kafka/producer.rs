@@ -63,10 +63,13 @@ impl KafkaProducer {
         let (commands, inbox) = mpsc::channel();
         let deliveries = Arc::new(Deliveries::default());
         let (ready, readied) = oneshot::channel();
+        // Two requests: one to each coordinator.
+        let offsets_timeout = (config.socket_timeout * 2).min(config.call_timeout);
         let setup = Setup {
             id: id.to_owned(),
             config: config.producer(id, single.is_some()),
             call_timeout: config.call_timeout,
+            offsets_timeout,
             abort_timeout: config.socket_timeout.min(config.call_timeout),
             init_timeout: config.init_timeout,
             backoff: config.init_backoff(),
@@ -94,8 +97,7 @@ impl KafkaProducer {
             single,
             singles: Arc::clone(singles),
             timeout: config.call_timeout,
-            // Two requests: one to each coordinator.
-            offsets_timeout: (config.socket_timeout * 2).min(config.call_timeout),
+            offsets_timeout,
             slow: config.slow_call(),
             delivery_timeout: config.transaction_timeout,
         })

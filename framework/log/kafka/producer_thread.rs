@@ -54,6 +54,7 @@ pub(super) struct Setup {
     pub(super) id: String,
     pub(super) config: ClientConfig,
     pub(super) call_timeout: Duration,
+    pub(super) offsets_timeout: Duration,
     /// Shorter: the initialisation that follows an abort aborts, too.
     pub(super) abort_timeout: Duration,
     pub(super) init_timeout: Duration,
@@ -83,6 +84,7 @@ pub(super) fn start(
                     client,
                     deliveries,
                     timeout: setup.call_timeout,
+                    offsets_timeout: setup.offsets_timeout,
                     abort_timeout: setup.abort_timeout,
                 };
                 for command in commands {
@@ -132,6 +134,7 @@ struct Room {
     client: Client,
     deliveries: Arc<Deliveries>,
     timeout: Duration,
+    offsets_timeout: Duration,
     abort_timeout: Duration,
 }
 
@@ -233,7 +236,7 @@ impl Room {
         })();
         let started = Instant::now();
         let result =
-            list.and_then(|list| self.client.send_offsets_to_transaction(&list, group, self.timeout));
+            list.and_then(|list| self.client.send_offsets_to_transaction(&list, group, self.offsets_timeout));
         Timed {
             took: started.elapsed(),
             result: result

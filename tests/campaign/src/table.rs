@@ -13,6 +13,10 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
         .load_preset(UTF8_HORIZONTAL_ONLY)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header);
+    // A file or a pipe has no width, and lines of 400 columns are not for people.
+    if !table.is_tty() {
+        table.set_width(160);
+    }
     table
 }
 
