@@ -35,10 +35,15 @@ def main(paths):
         start = events[0]
         faults = {event["id"]: event for event in events if event["event"] == "fault"}
         verdict = next((event for event in reversed(events) if event["event"] == "verdict"), None)
+        # The fault during which somebody pressed Ctrl-C.
+        interrupted = 0
         for event in events:
             if event["event"] != "recovered":
                 continue
             fault = faults[event["id"]]
+            if event["after_ms"] is None and verdict and verdict["interrupted"]:
+                interrupted += 1
+                continue
             injected[fault["class"]] += 1
             if event["after_ms"] is None:
                 slow.append((None, fault["what"], path))
@@ -59,7 +64,7 @@ def main(paths):
                 start["command"].split("campaign ", 1)[-1].split(" --previous")[0].split(" --keep")[0],
                 start["commit"][:8] + ("+" if start["commit"].endswith("+") else ""),
                 start["profile"],
-                sum(event["event"] == "recovered" for event in events),
+                sum(event["event"] == "recovered" for event in events) - interrupted,
                 f"{seen:,}",
                 wrong,
                 len((verdict or {}).get("findings", [])),

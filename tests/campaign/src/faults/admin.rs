@@ -21,10 +21,8 @@ const RECORDS: u64 = 200;
 const WRITERS: u64 = 4;
 /// How long everything may take to come back from the quarantine.
 const RELEASED_WITHIN: Duration = Duration::from_secs(60);
-/// How long is waited for a refusal of a record: it needs the right to go between AddPartitionsToTxn and Produce; otherwise
-/// the whole transaction fails, and is tried again until the right is back.
+/// How long is waited for a refusal.
 const REFUSED_WITHIN: Duration = Duration::from_secs(20);
-const QUARANTINED: &str = "SELECT count(*) FROM tidelock.quarantine";
 /// How long a broker may take to learn of its rules.
 const LEARNT_WITHIN: Duration = Duration::from_millis(500);
 
@@ -108,14 +106,16 @@ fn denied(name: &'static str, topic: &'static str) -> Fault {
         lasts_ms: 1_000..=5_000,
         touches: &[Part::Rules],
         inject: Box::new(move |world, _| {
+            // Scenes leave there what is refused for good.
+            let before = world.db.number("SELECT coalesce(max(entry), 0) FROM tidelock.quarantine")?;
             world.owe(name, move |world| {
                 world.lab.cluster().allow_writes(topic)?;
                 thread::sleep(LEARNT_WITHIN);
-                let released = release(world)?;
+                let released = release(world, before)?;
                 world.history.note("released", json!({ "topic": topic, "quarantined": released }))
             });
             world.lab.cluster().deny_writes(topic)?;
-            let refused = || world.db.number(QUARANTINED).is_ok_and(|rows| rows > 0);
+            let refused = || quarantined(world, before).is_ok_and(|rows| rows > 0);
             let missed =
                 if world.until(REFUSED_WITHIN, refused) { "" } else { ", of which nothing was refused" };
             Ok(Ongoing::new(format!("{topic}{missed}"), move |world| world.pay(name)))
@@ -123,20 +123,25 @@ fn denied(name: &'static str, topic: &'static str) -> Fault {
     }
 }
 
-/// Releases whatever is in the quarantine until nothing is; answers how many messages there were.
-fn release(world: &World) -> Result<usize> {
+fn quarantined(world: &World, before: i64) -> Result<i64> {
+    world.db.number(format!("SELECT count(*) FROM tidelock.quarantine WHERE entry > {before}"))
+}
+
+/// Releases whatever came into the quarantine since, until nothing does; answers how many messages there were.
+fn release(world: &World, before: i64) -> Result<usize> {
     let framework = world.db.framework()?;
     let deadline = Instant::now() + RELEASED_WITHIN;
     let (mut seen, mut empty) = (HashSet::new(), 0);
     // A transaction that was refused may still be about to tell so.
     while empty < 5 {
         if Instant::now() > deadline {
-            let left = world.db.number(QUARANTINED)?;
+            let left = quarantined(world, before)?;
             return Err(
                 format!("{left} messages are still in the quarantine after {RELEASED_WITHIN:?}").into()
             );
         }
-        let entries = world.db.block_on(framework.quarantine(1_000))?;
+        let mut entries = world.db.block_on(framework.quarantine(1_000))?;
+        entries.retain(|entry| entry.entry > before);
         let mut asked = HashSet::new();
         for entry in entries {
             seen.insert(entry.id.to_string());
@@ -147,7 +152,7 @@ fn release(world: &World) -> Result<usize> {
                 world.db.block_on(framework.release(entry.id)).ok();
             }
         }
-        empty = if world.db.number(QUARANTINED)? == 0 { empty + 1 } else { 0 };
+        empty = if quarantined(world, before)? == 0 { empty + 1 } else { 0 };
         thread::sleep(Duration::from_millis(200));
     }
     Ok(seen.len())
