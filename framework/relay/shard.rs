@@ -96,10 +96,8 @@ impl<S: Source> ShardRelay<S> {
                 Err(failure) => failure,
             };
             // A refusal is an answer in time.
-            match (failure.kind(), self.release_failed) {
-                (Kind::Refused, _) => {}
-                (_, true) => self.released.failed(),
-                (_, false) => self.portion.failed(),
+            if failure.kind() != Kind::Refused {
+                self.portion.failed();
             }
             match action(failure.kind()) {
                 Action::End if self.stop.is_cancelled() => break,
@@ -164,7 +162,11 @@ impl<S: Source> ShardRelay<S> {
             }
             if session.release_due <= Instant::now() {
                 session.shard.release_failed = true;
-                let more = session.release().await?;
+                let released = session.release().await;
+                if released.as_ref().is_err_and(|failure| failure.kind() != Kind::Refused) {
+                    session.shard.released.failed();
+                }
+                let more = released?;
                 session.shard.release_failed = false;
                 session.release_due = Instant::now() + if more { RELEASE_AGAIN } else { RELEASE_INTERVAL };
                 continue;
