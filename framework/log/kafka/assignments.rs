@@ -62,8 +62,14 @@ impl Held {
         }
     }
 
-    pub(super) fn any(&self) -> bool {
-        !self.0.is_empty()
+    pub(super) fn all(&self) -> Vec<Assignment> {
+        let held = self.0.iter();
+        held.map(|((topic, partition), held)| Assignment {
+            topic: Arc::clone(topic),
+            partition: *partition,
+            epoch: held.epoch,
+        })
+        .collect()
     }
 
     pub(super) fn end_all(&mut self) {

@@ -78,7 +78,7 @@ impl KafkaConsumer {
                 taken.bell.ring(|_| {});
             }
         });
-        let work = Loop::new(client, shared, subscription.topics.clone(), config.query_timeout);
+        let work = Loop::new(client, shared, subscription, config.query_timeout);
         thread::Builder::new()
             .name("tidelock-consumer".to_owned())
             .spawn(move || work.run(closing))

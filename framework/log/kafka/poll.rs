@@ -21,11 +21,12 @@ use super::{
     bell::Start,
     fault,
     flow::{Flow, Stop},
+    membership::Membership,
     rebalance::{Context, Shared},
 };
 use crate::{
     error::{Error, Kind, Result},
-    log::{Assignment, ConsumerEvent, Received},
+    log::{Assignment, ConsumerEvent, Received, Subscription},
 };
 
 /// How long the thread sleeps when nothing rings: rebalances and records ring, this is for what does not.
@@ -34,6 +35,8 @@ const TICK: Duration = Duration::from_millis(50);
 const START_AGAIN: Duration = Duration::from_millis(5);
 /// How long one seek may take.
 const SEEK: Duration = Duration::from_secs(2);
+/// How long leaving the group may take: partitions have to stop first, and a rebalance that is under way to end.
+const LEAVE: Duration = Duration::from_secs(5);
 /// How often every started partition is looked at, rung or not.
 const ROUND: Duration = Duration::from_secs(1);
 
@@ -45,6 +48,8 @@ pub(super) struct Loop {
     /// How long a partition may take to become ready for a seek.
     start_timeout: Duration,
     topics: Vec<String>,
+    /// A static member: it has a `group.instance.id`.
+    named: bool,
     /// Epochs of partitions that librdkafka has given up reading: not even a seek starts them again.
     broken: BTreeSet<u64>,
     flows: BTreeMap<u64, Flow>,
@@ -59,14 +64,15 @@ impl Loop {
     pub(super) fn new(
         consumer: Arc<Client>,
         shared: Arc<Shared>,
-        topics: Vec<String>,
+        subscription: &Subscription,
         start_timeout: Duration,
     ) -> Self {
         Self {
             consumer,
             shared,
             start_timeout,
-            topics,
+            topics: subscription.topics.clone(),
+            named: subscription.instance.is_some(),
             broken: BTreeSet::new(),
             flows: BTreeMap::new(),
             ready: VecDeque::new(),
@@ -264,18 +270,33 @@ impl Loop {
         self.shared.outlet.send(ConsumerEvent::Failed(assignment.clone(), error));
     }
 
+    fn is_member(&self) -> bool {
+        Membership::of(&self.consumer).is_some() || !self.shared.assignments.lock().all().is_empty()
+    }
+
     /// Gives back what is held, then leaves the group.
+    ///
+    /// Not by the close alone: one that comes while partitions are given back incrementally ends without a LeaveGroup
+    /// (librdkafka 2.12.1, `rd_kafka_cgrp_incr_unassign_done`), and the group waits for its session time-out.
     fn leave(mut self, closed: &watch::Sender<bool>) {
         self.flows.clear();
         for (start, _) in self.starts.drain(..) {
             let stopped = Error::new(Kind::Stopped, "consumer is closed");
             drop(start.reply.send(Err(stopped)));
         }
-        self.consumer.unsubscribe();
-        let until = Instant::now() + self.shared.patience;
-        while self.shared.assignments.lock().any() && Instant::now() < until {
-            // Records and errors of a consumer that leaves concern nobody.
-            drop(self.consumer.poll(START_AGAIN));
+        let held = self.shared.assignments.lock().all();
+        if !held.is_empty() {
+            self.shared.hand_over(&self.consumer, &held, self.consumer.assignment_lost());
+            self.shared.assignments.lock().end(&held);
+        }
+        // A named member keeps its place until it stays away for too long.
+        if !self.named {
+            self.consumer.unsubscribe();
+            let until = Instant::now() + LEAVE;
+            while self.is_member() && Instant::now() < until {
+                // Records and errors of a consumer that leaves concern nobody.
+                drop(self.consumer.poll(START_AGAIN));
+            }
         }
         // A question for offsets may hold the client a little longer; its last owner's drop blocks until the group is
         // left, so that must be this thread.

@@ -41,6 +41,39 @@ impl Shared {
     pub(super) fn client(&self) -> Option<Arc<BaseConsumer<Context>>> {
         self.client.get()?.upgrade()
     }
+
+    /// Returns once the handback came, or nobody can give it any more, or patience is at its end.
+    pub(super) fn hand_over(&self, consumer: &BaseConsumer<Context>, revoked: &[Assignment], lost: bool) {
+        let (held, returned) = mpsc::channel();
+        self.outlet.send(ConsumerEvent::Revoked {
+            partitions: revoked.to_vec(),
+            lost,
+            handback: Handback::new(held),
+        });
+        let until = Instant::now() + self.patience;
+        let mut known_lost = lost;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match returned.recv_timeout(left.min(LOOK)) {
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => {
+                    tracing::warn!(
+                        target: "tidelock::kafka",
+                        partitions = revoked.len(),
+                        patience = ?self.patience,
+                        "revoked partitions were not handed back in time"
+                    );
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    if !known_lost && consumer.assignment_lost() {
+                        known_lost = true;
+                        self.assignments.lock().end(revoked);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Where librdkafka reports to.
@@ -99,7 +132,7 @@ impl Context {
             revoked
         };
         if !revoked.is_empty() {
-            self.hand_over(consumer, &revoked, lost);
+            self.0.hand_over(consumer, &revoked, lost);
         }
         self.0.assignments.lock().end(&revoked);
         let unassigned = match consumer.rebalance_protocol() {
@@ -108,38 +141,6 @@ impl Context {
         };
         if let Err(error) = unassigned {
             tracing::error!(target: "tidelock::kafka", %error, "assignment cannot be given back");
-        }
-    }
-
-    fn hand_over(&self, consumer: &BaseConsumer<Self>, revoked: &[Assignment], lost: bool) {
-        let (held, returned) = mpsc::channel();
-        self.0.outlet.send(ConsumerEvent::Revoked {
-            partitions: revoked.to_vec(),
-            lost,
-            handback: Handback::new(held),
-        });
-        let until = Instant::now() + self.0.patience;
-        let mut known_lost = lost;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match returned.recv_timeout(left.min(LOOK)) {
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) if left.is_zero() => {
-                    tracing::warn!(
-                        target: "tidelock::kafka",
-                        partitions = revoked.len(),
-                        patience = ?self.0.patience,
-                        "revoked partitions were not handed back in time"
-                    );
-                    return;
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    if !known_lost && consumer.assignment_lost() {
-                        known_lost = true;
-                        self.0.assignments.lock().end(revoked);
-                    }
-                }
-            }
         }
     }
 }

@@ -134,12 +134,12 @@ pub(super) async fn a_dropped_member_leaves_its_partitions_to_others(under: &dyn
     let log = under.log(limits).await;
     let topic = topic(&*log, 2, Cleanup::Any).await;
     let group = unique("group");
-    let mut first = Member::join(&*log, &group, &topic, Assignor::Cooperative).await;
-    assert_eq!(first.assigned().await.len(), 2);
-    drop(first);
-    let mut second = Member::join(&*log, &group, &topic, Assignor::Cooperative).await;
-    within(30, second.gained(2)).await;
-    second.close().await;
+    // More than once: whether a member that leaves says so to the group was a matter of chance.
+    for _ in 0..5 {
+        let mut member = Member::join(&*log, &group, &topic, Assignor::Cooperative).await;
+        within(30, member.gained(2)).await;
+        drop(member);
+    }
 }
 
 pub(super) async fn a_second_member_of_the_same_name_ends_the_first(under: &dyn LogUnderTest) {
