@@ -59,6 +59,8 @@ names! {
         P7 = "P7",
         /// Processor: assigned, before or while the pending outputs are sent again.
         P8 = "P8",
+        /// Processor: the log has refused outputs for good, they are not in the quarantine yet.
+        P9 = "P9",
     }
 }
 
@@ -82,6 +84,8 @@ names! {
         NoOwnerFence = "no-owner-fence",
         /// A successor commits the offset without sending the pending outputs.
         PendingUnsent = "pending-unsent",
+        /// A successor sends the pending outputs without making them its own.
+        OutputsUnclaimed = "outputs-unclaimed",
         /// The outputs of a batch are not stored with its fence.
         PendingUnstored = "pending-unstored",
         /// Outputs are sent again where fence and offset agree.

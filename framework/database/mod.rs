@@ -47,8 +47,21 @@ pub struct Fence {
     pub pending_from: Option<i64>,
     /// The encoded outputs of the last batch; empty when it emitted nothing.
     pub pending: Bytes,
-    /// The transactional id of whoever wrote the row.
+    /// The transactional id of whoever wrote the row, or sent its outputs again last.
     pub owner: String,
+    /// Rises whenever the outputs are sent again.
+    pub claim: i64,
+}
+
+/// What a fence row held when its outputs were handed to the log: the log's verdict concerns these and no others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submitted {
+    /// The row's `next_offset`.
+    pub next_offset: i64,
+    /// The encoded outputs.
+    pub pending: Bytes,
+    /// The row's claim.
+    pub claim: i64,
 }
 
 /// What is known of a group's start on a topic.
@@ -122,14 +135,17 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// Opens a transaction.
     async fn begin(&self) -> Result<Self::Unit>;
 
-    /// In one transaction: replaces the pending outputs of a row whose `next_offset` is still `next_offset` and whose
-    /// pending outputs are still `submitted`, the bytes that were refused, and stores the refused ones with those of their
-    /// keys. `false`: the row is another one by now, nothing was done.
+    /// Before the outputs of a row are sent again: if it still is `submitted`, raises its claim, so that whoever sent them
+    /// before may not [move](Self::quarantine_outputs) them any more, and notes the new owner. Answers the new claim; it
+    /// survives a crash. `None`: the row is another one by now, nothing was done.
+    async fn claim_outputs(&self, key: &FenceKey, submitted: &Submitted, owner: &str) -> Result<Option<i64>>;
+
+    /// In one transaction: replaces the pending outputs of a row that still is `submitted` by `pending`, and stores the
+    /// refused ones with those of their keys. `false`: the row is another one by now, nothing was done.
     async fn quarantine_outputs(
         &self,
         key: &FenceKey,
-        next_offset: i64,
-        submitted: &[u8],
+        submitted: &Submitted,
         pending: Bytes,
         refused: &[Quarantined],
     ) -> Result<bool>;

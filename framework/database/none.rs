@@ -5,7 +5,9 @@ use std::{collections::HashSet, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Advance, Advanced, Database, Fence, FenceKey, FirstStart, HeldKey, Quarantined, Unit};
+use super::{
+    Advance, Advanced, Database, Fence, FenceKey, FirstStart, HeldKey, Quarantined, Submitted, Unit,
+};
 use crate::{
     commit::Commit,
     error::{Error, Kind, Result},
@@ -51,11 +53,14 @@ impl Database for NoDatabase {
         Ok(NoUnit(()))
     }
 
+    async fn claim_outputs(&self, _: &FenceKey, submitted: &Submitted, _: &str) -> Result<Option<i64>> {
+        Ok(Some(submitted.claim))
+    }
+
     async fn quarantine_outputs(
         &self,
         key: &FenceKey,
-        _: i64,
-        _: &[u8],
+        _: &Submitted,
         _: Bytes,
         refused: &[Quarantined],
     ) -> Result<bool> {

@@ -84,7 +84,7 @@ mod tests {
     }
 
     fn fence(next_offset: i64, pending_from: Option<i64>) -> Fence {
-        Fence { next_offset, pending_from, pending: Bytes::new(), owner: String::new() }
+        Fence { next_offset, pending_from, pending: Bytes::new(), owner: String::new(), claim: 0 }
     }
 
     #[test]

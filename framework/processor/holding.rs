@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use tracing::{error, info};
 
-use super::partition::{Partition, Submitted};
+use super::partition::Partition;
 use crate::{
-    database::{Database, HeldKey, Quarantined, Unit},
+    database::{Database, HeldKey, Quarantined, Submitted, Unit},
     error::Result,
+    failpoint::{Point, hit},
     log::{Record, Refusal, codec},
     message::MessageId,
     telemetry,
@@ -21,9 +22,9 @@ impl<D: Database> Partition<D> {
     /// only later, or be published after a later one that was released in between.
     pub(crate) async fn quarantine(&self, refusals: &[Refusal], batch: &Submitted) -> Result<()> {
         let (kept, held) = part(codec::decode(&batch.pending)?, refusals)?;
-        let (kept, submitted) = (codec::encode(&kept)?, &batch.pending);
-        let database = &self.shared.database;
-        if database.quarantine_outputs(&self.key, batch.next_offset, submitted, kept, &held).await? {
+        let kept = codec::encode(&kept)?;
+        hit(Point::P9);
+        if self.shared.database.quarantine_outputs(&self.key, batch, kept, &held).await? {
             metrics::counter!(telemetry::QUARANTINED, "origin" => "output").increment(held.len() as u64);
             for each in &held {
                 error!(

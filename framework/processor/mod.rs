@@ -305,6 +305,7 @@ impl<D: Database> Runner<D> {
             waiting: VecDeque::new(),
             flow: 0,
             next: 0,
+            claim: 0,
             in_flight: None,
             portion: Portion::ALL,
             failures: (-1, 0),

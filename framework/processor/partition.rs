@@ -13,7 +13,7 @@ use super::{
     valve::Valve,
 };
 use crate::{
-    database::{Advance, Advanced, Database, FenceKey, Unit},
+    database::{Advance, Advanced, Database, FenceKey, Submitted, Unit},
     error::{Error, Kind, Result},
     failpoint::{Point, Variant, hit, left_out},
     health::State,
@@ -42,6 +42,8 @@ pub(crate) struct Partition<D: Database> {
     pub(crate) flow: u64,
     /// The next offset the database has not seen, as this worker knows it.
     pub(crate) next: i64,
+    /// The claim of the fence row, as this worker knows it.
+    pub(crate) claim: i64,
     /// The log transaction of the last batch, until its verdict.
     pub(crate) in_flight: Option<InFlight>,
     /// How many records the next batch may have.
@@ -54,13 +56,6 @@ pub(crate) struct Partition<D: Database> {
 pub(crate) struct InFlight {
     verdict: oneshot::Receiver<Verdict>,
     batch: Submitted,
-}
-
-/// What the fence row holds of a batch that was handed to the committer.
-pub(crate) struct Submitted {
-    pub(crate) next_offset: i64,
-    /// The encoded outputs: a verdict concerns these bytes and no others.
-    pub(crate) pending: Bytes,
 }
 
 impl<D: Database> Partition<D> {
@@ -288,7 +283,7 @@ impl<D: Database> Partition<D> {
             }
         }
         if left_out(Variant::OffsetFirst) {
-            self.submit(outputs.clone(), Submitted { next_offset: to, pending: pending.clone() });
+            self.submit(outputs.clone(), self.submitted(to, pending.clone()));
             verdict(&mut self.in_flight).await;
         }
         let outcome = unit.commit().await;
@@ -301,8 +296,13 @@ impl<D: Database> Partition<D> {
             .increment(duplicates as u64);
         self.report_held(&held);
         self.next = to;
-        self.submit(outputs, Submitted { next_offset: to, pending });
+        self.submit(outputs, self.submitted(to, pending));
         Ok(())
+    }
+
+    /// What the fence row holds once a batch is committed, or its outputs are claimed.
+    pub(crate) fn submitted(&self, next_offset: i64, pending: Bytes) -> Submitted {
+        Submitted { next_offset, pending, claim: self.claim }
     }
 
     pub(crate) fn submit(&mut self, outputs: Vec<Record>, batch: Submitted) {

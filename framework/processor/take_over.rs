@@ -6,7 +6,7 @@ use tracing::{debug, info};
 use super::{
     assignment::{Decision, adopt, decide},
     committer::Verdict,
-    partition::{Partition, Submitted, verdict},
+    partition::{Partition, verdict},
 };
 use crate::{
     database::{Database, Fence},
@@ -23,6 +23,7 @@ impl<D: Database> Partition<D> {
             let (fence, committed) = self.look().await?;
             let decision = decide(&self.at, fence.as_ref(), committed)?;
             debug!(processor = self.name(), ?decision, "taking over");
+            self.claim = fence.as_ref().map_or(0, |fence| fence.claim);
             let (next_offset, pending) = match decision {
                 Decision::Continue(next) => match fence.filter(|_| left_out(Variant::PendingAgain)) {
                     Some(fence) if self.next != next => (next, fence.pending),
@@ -32,6 +33,9 @@ impl<D: Database> Partition<D> {
                     hit(Point::P8);
                     let fence = fence.unwrap_or_default();
                     self.end_transaction_of(&fence.owner).await?;
+                    if !self.claim_outputs(&fence).await? {
+                        continue;
+                    }
                     (next, if left_out(Variant::PendingUnsent) { Bytes::new() } else { fence.pending })
                 }
                 Decision::Announce(next) => (next, Bytes::new()),
@@ -59,7 +63,7 @@ impl<D: Database> Partition<D> {
                     return Ok(committed);
                 }
             };
-            self.submit(codec::decode(&pending)?, Submitted { next_offset, pending });
+            self.submit(codec::decode(&pending)?, self.submitted(next_offset, pending));
             let (verdict, batch) = verdict(&mut self.in_flight).await;
             if matches!(verdict, Verdict::Committed) {
                 return Ok(next_offset);
@@ -76,6 +80,19 @@ impl<D: Database> Partition<D> {
                 Verdict::Committed => {}
             }
         }
+    }
+
+    /// Makes the outputs of this row ours: whoever sent them before, and was refused, may be about to move them to the
+    /// quarantine. `false`: the row is another one by now.
+    async fn claim_outputs(&mut self, fence: &Fence) -> Result<bool> {
+        if left_out(Variant::OutputsUnclaimed) {
+            return Ok(true);
+        }
+        let seen = self.submitted(fence.next_offset, fence.pending.clone());
+        let claim =
+            self.shared.database.claim_outputs(&self.key, &seen, &self.shared.transactional_id).await?;
+        self.claim = claim.unwrap_or(self.claim);
+        Ok(claim.is_some())
     }
 
     /// D, K, D: started over while somebody else moves the fence. K waits for open transactions; where a dead

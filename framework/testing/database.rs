@@ -11,7 +11,9 @@ use super::{
 };
 use crate::{
     commit::Commit,
-    database::{Advance, Advanced, Database, Fence, FenceKey, FirstStart, HeldKey, Quarantined, Unit},
+    database::{
+        Advance, Advanced, Database, Fence, FenceKey, FirstStart, HeldKey, Quarantined, Submitted, Unit,
+    },
     error::{Error, Kind, Result},
     log::embedded::Client,
     message::MessageId,
@@ -80,15 +82,18 @@ impl<D: Database> Database for Connected<D> {
         Ok(ConnectedUnit { inner, process: self.process.clone() })
     }
 
+    async fn claim_outputs(&self, key: &FenceKey, submitted: &Submitted, owner: &str) -> Result<Option<i64>> {
+        self.process.call(self.inner.claim_outputs(key, submitted, owner)).await
+    }
+
     async fn quarantine_outputs(
         &self,
         key: &FenceKey,
-        next_offset: i64,
-        submitted: &[u8],
+        submitted: &Submitted,
         pending: Bytes,
         refused: &[Quarantined],
     ) -> Result<bool> {
-        let moved = self.inner.quarantine_outputs(key, next_offset, submitted, pending, refused);
+        let moved = self.inner.quarantine_outputs(key, submitted, pending, refused);
         self.process.call(moved).await
     }
 

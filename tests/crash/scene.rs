@@ -140,6 +140,23 @@ impl Scene {
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
+    /// Releases whatever is in the quarantine, until it is empty.
+    pub(crate) async fn released(&self) {
+        let deadline = Instant::now() + WAIT;
+        loop {
+            let waiting = self.postgres.quarantine(1_000).await.unwrap();
+            if waiting.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{waiting:?}, see {}", self.directory.display());
+            for entry in waiting.iter().filter(|entry| !entry.release_asked) {
+                // One of the same key may have taken it along.
+                self.postgres.release(entry.id).await.ok();
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Waits until every message of the ledger was published and every published row deleted, then judges.
     pub(crate) async fn published(&self) -> Verdict {
         let deadline = Instant::now() + WAIT;
@@ -224,8 +241,12 @@ impl Scene {
 
     /// Creates the topics of a processor.
     pub(crate) async fn topics(&self) {
-        witness::create_topic(&self.kafka, &input_topic(&self.name), 3, &[]).await;
-        witness::create_topic(&self.kafka, &output_topic(&self.name), 3, &[]).await;
+        self.topic(input_topic).await;
+        self.topic(output_topic).await;
+    }
+
+    pub(crate) async fn topic(&self, named: fn(&str) -> String) {
+        witness::create_topic(&self.kafka, &named(&self.name), 3, &[]).await;
     }
 
     /// Waits until the group's committed offsets stand at the end of the input, then judges effects and outputs of

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, postgres::PgPoolOptions};
 use tidelock::{
     commit::Commit,
-    database::{Database as _, Source as _, Unit as _, postgres::Postgres},
+    database::{Database as _, Source as _, Submitted, Unit as _, postgres::Postgres},
     message::MessageId,
     outbox::Outgoing,
 };
@@ -95,7 +95,10 @@ async fn each_role_can_do_its_work_and_no_more() {
     handling.admit("group", &[MessageId::new()]).await.unwrap();
     assert!(unit::advance(&mut handling, 0, 1).await.unwrap());
     assert!(matches!(handling.commit().await, Commit::Committed));
-    assert!(processor.quarantine_outputs(&key, 1, b"", Default::default(), &[message]).await.unwrap());
+    let submitted = Submitted { next_offset: 1, pending: Default::default(), claim: 0 };
+    assert_eq!(processor.claim_outputs(&key, &submitted, "next").await.unwrap(), Some(1));
+    let submitted = Submitted { claim: 1, ..submitted };
+    assert!(processor.quarantine_outputs(&key, &submitted, Default::default(), &[message]).await.unwrap());
     assert_eq!(processor.quarantine(10).await.unwrap().len(), 1);
     assert_eq!(processor.clean_inbox("group", Duration::ZERO).await.unwrap(), 1);
 

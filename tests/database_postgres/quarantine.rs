@@ -2,7 +2,8 @@
 
 use tidelock::{
     database::{
-        Claim, Database as _, HeldKey, Quarantined, Shard, Source as _, Unit as _, postgres::QuarantineEntry,
+        Claim, Database as _, HeldKey, Quarantined, Shard, Source as _, Submitted, Unit as _,
+        postgres::QuarantineEntry,
     },
     error::Kind,
     message::MessageId,
@@ -94,9 +95,9 @@ async fn a_key_is_held_by_what_a_release_leaves() {
     ] {
         let shop = fenced().await;
         let outputs = [refused(Some("a"), "1"), refused(Some("a"), "2")];
-        assert!(
-            shop.postgres.quarantine_outputs(&key(0), 0, b"", Default::default(), &outputs).await.unwrap()
-        );
+        let submitted = Submitted { next_offset: 0, pending: Default::default(), claim: 0 };
+        let moved = shop.postgres.quarantine_outputs(&key(0), &submitted, Default::default(), &outputs).await;
+        assert!(moved.unwrap());
         let mut unit = shop.postgres.begin().await.unwrap();
         match isolation {
             "read committed" => {}

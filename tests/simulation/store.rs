@@ -7,7 +7,7 @@ use tidelock::{
     commit::Commit,
     database::{
         Advance, Advanced, Batch, Claim, Database, Fence, FenceKey, FirstStart, HeldKey, Quarantined, Reader,
-        Released, Shard, Source, Unit,
+        Released, Shard, Source, Submitted, Unit,
         sqlite::{Sqlite, SqlitePublished, SqliteReader, SqliteUnit},
     },
     error::{Error, Kind, Result},
@@ -133,15 +133,18 @@ impl Database for Store {
         Ok(StoreUnit { inner, store: self.clone() })
     }
 
+    async fn claim_outputs(&self, key: &FenceKey, submitted: &Submitted, owner: &str) -> Result<Option<i64>> {
+        self.call("claim_outputs", self.inner.claim_outputs(key, submitted, owner)).await
+    }
+
     async fn quarantine_outputs(
         &self,
         key: &FenceKey,
-        next_offset: i64,
-        submitted: &[u8],
+        submitted: &Submitted,
         pending: Bytes,
         refused: &[Quarantined],
     ) -> Result<bool> {
-        let moved = self.inner.quarantine_outputs(key, next_offset, submitted, pending, refused);
+        let moved = self.inner.quarantine_outputs(key, submitted, pending, refused);
         self.call("quarantine_outputs", moved).await
     }
 

@@ -56,8 +56,9 @@ impl Handler<Sqlite> for Close {
 
 fn covers_everything(report: &Report) {
     let hit: BTreeSet<&str> = report.hit.iter().map(|each| each.point.name()).collect();
-    let all: BTreeSet<&str> =
-        Point::ALL.iter().map(|point| point.name()).filter(|name| name.starts_with('P')).collect();
+    // Its log refuses nothing.
+    let possible = |point: &&Point| point.name().starts_with('P') && !matches!(point, Point::P9);
+    let all: BTreeSet<&str> = Point::ALL.iter().filter(possible).map(|point| point.name()).collect();
     assert_eq!(hit, all, "{report}");
     use Fate::{AnswerLost, Killed, Replaced, RequestLost, Revoked, Stopped};
     for fate in [AnswerLost, Killed, Replaced, RequestLost, Revoked, Stopped] {

@@ -13,6 +13,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { needs: 1, sql: include_str!("../../../migrations/postgres/0001_core.sql") },
     Migration { needs: 1, sql: include_str!("../../../migrations/postgres/0002_topic_id.sql") },
     Migration { needs: 1, sql: include_str!("../../../migrations/postgres/0003_quarantine_key.sql") },
+    Migration { needs: 1, sql: include_str!("../../../migrations/postgres/0004_claim.sql") },
 ];
 const OLDEST_SERVER: i32 = 130_000;
 

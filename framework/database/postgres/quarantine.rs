@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Postgres, fault::failed};
 use crate::{
     database::{
-        Claim, FenceKey, HeldKey, QuarantineEntry, Quarantined, Released, Shard,
+        Claim, FenceKey, HeldKey, QuarantineEntry, Quarantined, Released, Shard, Submitted,
         batch::{MAX_BYTES, shard_filter},
     },
     error::{Error, Kind, Result},
@@ -321,24 +321,25 @@ impl Postgres {
     pub(super) async fn move_outputs(
         &self,
         key: &FenceKey,
-        next_offset: i64,
-        submitted: &[u8],
+        submitted: &Submitted,
         pending: Bytes,
         refused: &[Quarantined],
     ) -> Result<bool> {
         let what = "move outputs to the quarantine";
         let mut transaction = self.answer(what, self.control().begin()).await?;
         let update = self.sql(
-            "UPDATE tidelock.fence SET pending = $5, updated_at = now() \
-             WHERE \"group\" = $1 AND topic = $2 AND partition = $3 AND next_offset = $4 AND pending = $6",
+            "UPDATE tidelock.fence SET pending = $7, updated_at = now() \
+             WHERE \"group\" = $1 AND topic = $2 AND partition = $3 \
+             AND next_offset = $4 AND pending = $5 AND claim = $6",
         );
         let updated = sqlx::query(update)
             .bind(&*key.group)
             .bind(&*key.topic)
             .bind(key.partition)
-            .bind(next_offset)
+            .bind(submitted.next_offset)
+            .bind(&*submitted.pending)
+            .bind(submitted.claim)
             .bind(&*pending)
-            .bind(submitted)
             .execute(&mut *transaction);
         let updated = self.answer(what, updated).await?;
         if updated.rows_affected() != 1 {

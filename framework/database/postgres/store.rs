@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::{Postgres, PostgresUnit};
 use crate::{
-    database::{Database, Fence, FenceKey, FirstStart, Quarantined},
+    database::{Database, Fence, FenceKey, FirstStart, Quarantined, Submitted},
     error::Result,
 };
 
@@ -26,7 +26,7 @@ impl Database for Postgres {
 
     async fn fence(&self, key: &FenceKey) -> Result<Option<Fence>> {
         let fence = self.sql(
-            "SELECT next_offset, pending_from, pending, owner FROM tidelock.fence \
+            "SELECT next_offset, pending_from, pending, owner, claim FROM tidelock.fence \
              WHERE \"group\" = $1 AND topic = $2 AND partition = $3",
         );
         let row = sqlx::query(fence)
@@ -40,6 +40,7 @@ impl Database for Postgres {
             pending_from: row.get(1),
             pending: row.get::<Vec<u8>, _>(2).into(),
             owner: row.get(3),
+            claim: row.get(4),
         }))
     }
 
@@ -93,15 +94,32 @@ impl Database for Postgres {
         PostgresUnit::begin(self).await
     }
 
+    async fn claim_outputs(&self, key: &FenceKey, submitted: &Submitted, owner: &str) -> Result<Option<i64>> {
+        let claim = self.sql(
+            "UPDATE tidelock.fence SET claim = claim + 1, owner = $7, updated_at = now() \
+             WHERE \"group\" = $1 AND topic = $2 AND partition = $3 \
+             AND next_offset = $4 AND pending = $5 AND claim = $6 RETURNING claim",
+        );
+        let claimed = sqlx::query(claim)
+            .bind(&*key.group)
+            .bind(&*key.topic)
+            .bind(key.partition)
+            .bind(submitted.next_offset)
+            .bind(&*submitted.pending)
+            .bind(submitted.claim)
+            .bind(owner)
+            .fetch_optional(self.control());
+        Ok(self.answer("claim outputs", claimed).await?.map(|row| row.get(0)))
+    }
+
     async fn quarantine_outputs(
         &self,
         key: &FenceKey,
-        next_offset: i64,
-        submitted: &[u8],
+        submitted: &Submitted,
         pending: Bytes,
         refused: &[Quarantined],
     ) -> Result<bool> {
-        self.move_outputs(key, next_offset, submitted, pending, refused).await
+        self.move_outputs(key, submitted, pending, refused).await
     }
 
     async fn clean_inbox(&self, group: &str, age: Duration) -> Result<u64> {

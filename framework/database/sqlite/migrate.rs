@@ -12,6 +12,7 @@ use crate::{
 const MIGRATIONS: &[Migration] = &[
     Migration { needs: 1, sql: include_str!("../../../migrations/sqlite/0001_core.sql") },
     Migration { needs: 1, sql: include_str!("../../../migrations/sqlite/0002_topic_id.sql") },
+    Migration { needs: 1, sql: include_str!("../../../migrations/sqlite/0003_claim.sql") },
 ];
 /// In errors.
 const TABLES: &str = "the database";

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Sqlite, SqliteTransaction, fault::failed, write::bucket};
 use crate::{
     database::{
-        Claim, FenceKey, HeldKey, QuarantineEntry, Quarantined, Released, Shard,
+        Claim, FenceKey, HeldKey, QuarantineEntry, Quarantined, Released, Shard, Submitted,
         batch::{MAX_BYTES, shard_filter},
     },
     error::{Error, Kind, Result},
@@ -133,15 +133,13 @@ impl Sqlite {
     pub(super) async fn move_outputs(
         &self,
         key: &FenceKey,
-        next_offset: i64,
-        submitted: &[u8],
+        submitted: &Submitted,
         pending: Bytes,
         refused: &[Quarantined],
     ) -> Result<bool> {
         let what = "move outputs to the quarantine";
         let mut transaction = self.begin_writing().await?;
-        let replaced =
-            self.call(replace_pending(&mut transaction, key, next_offset, submitted, &pending)).await;
+        let replaced = self.call(replace_pending(&mut transaction, key, submitted, &pending)).await;
         if !replaced.map_err(failed(what))? {
             transaction.rollback().await;
             return Ok(false);
@@ -362,20 +360,21 @@ async fn hold(connection: &mut SqliteConnection, refused: &[(i64, String)]) -> R
 async fn replace_pending(
     connection: &mut SqliteConnection,
     key: &FenceKey,
-    next_offset: i64,
-    submitted: &[u8],
+    submitted: &Submitted,
     pending: &[u8],
 ) -> Result<bool, sqlx::Error> {
     let replaced = sqlx::query(
-        "UPDATE tidelock_fence SET pending = ?5, updated_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER) \
-         WHERE \"group\" = ?1 AND topic = ?2 AND partition = ?3 AND next_offset = ?4 AND pending = ?6",
+        "UPDATE tidelock_fence SET pending = ?7, updated_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER) \
+         WHERE \"group\" = ?1 AND topic = ?2 AND partition = ?3 \
+         AND next_offset = ?4 AND pending = ?5 AND claim = ?6",
     )
     .bind(&*key.group)
     .bind(&*key.topic)
     .bind(key.partition)
-    .bind(next_offset)
+    .bind(submitted.next_offset)
+    .bind(&*submitted.pending)
+    .bind(submitted.claim)
     .bind(pending)
-    .bind(submitted)
     .execute(connection)
     .await?;
     Ok(replaced.rows_affected() == 1)

@@ -8,7 +8,7 @@ use sqlx::{Row, SqliteConnection};
 
 use super::{Sqlite, SqliteUnit, fault::failed, written};
 use crate::{
-    database::{Database, Fence, FenceKey, FirstStart, Quarantined},
+    database::{Database, Fence, FenceKey, FirstStart, Quarantined, Submitted},
     error::Result,
 };
 
@@ -59,15 +59,22 @@ impl Database for Sqlite {
         Ok(SqliteUnit { database: self.clone(), transaction, _busy: turn.begin() })
     }
 
+    async fn claim_outputs(&self, key: &FenceKey, submitted: &Submitted, owner: &str) -> Result<Option<i64>> {
+        let mut transaction = self.begin_writing().await?;
+        let claimed = self.call(claim_outputs(&mut transaction, key, submitted, owner)).await;
+        let claimed = claimed.map_err(failed("claim outputs"))?;
+        transaction.save().await?;
+        Ok(claimed)
+    }
+
     async fn quarantine_outputs(
         &self,
         key: &FenceKey,
-        next_offset: i64,
-        submitted: &[u8],
+        submitted: &Submitted,
         pending: Bytes,
         refused: &[Quarantined],
     ) -> Result<bool> {
-        self.move_outputs(key, next_offset, submitted, pending, refused).await
+        self.move_outputs(key, submitted, pending, refused).await
     }
 
     async fn clean_inbox(&self, group: &str, age: Duration) -> Result<u64> {
@@ -94,7 +101,7 @@ impl Database for Sqlite {
 
 async fn fence(connection: &mut SqliteConnection, key: &FenceKey) -> Result<Option<Fence>, sqlx::Error> {
     let row = sqlx::query(
-        "SELECT next_offset, pending_from, pending, owner FROM tidelock_fence \
+        "SELECT next_offset, pending_from, pending, owner, claim FROM tidelock_fence \
          WHERE \"group\" = ?1 AND topic = ?2 AND partition = ?3",
     )
     .bind(&*key.group)
@@ -108,6 +115,7 @@ async fn fence(connection: &mut SqliteConnection, key: &FenceKey) -> Result<Opti
         pending_from: row.try_get(1)?,
         pending: row.try_get::<Vec<u8>, _>(2)?.into(),
         owner: row.try_get(3)?,
+        claim: row.try_get(4)?,
     }))
 }
 
@@ -142,6 +150,30 @@ async fn note_topic(
     .bind(&*key.group)
     .bind(&*key.topic)
     .bind(id)
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| row.try_get(0)).transpose()
+}
+
+async fn claim_outputs(
+    connection: &mut SqliteConnection,
+    key: &FenceKey,
+    submitted: &Submitted,
+    owner: &str,
+) -> Result<Option<i64>, sqlx::Error> {
+    let row = sqlx::query(
+        "UPDATE tidelock_fence SET claim = claim + 1, owner = ?7, \
+         updated_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER) \
+         WHERE \"group\" = ?1 AND topic = ?2 AND partition = ?3 \
+         AND next_offset = ?4 AND pending = ?5 AND claim = ?6 RETURNING claim",
+    )
+    .bind(&*key.group)
+    .bind(&*key.topic)
+    .bind(key.partition)
+    .bind(submitted.next_offset)
+    .bind(&*submitted.pending)
+    .bind(submitted.claim)
+    .bind(owner)
     .fetch_optional(connection)
     .await?;
     row.map(|row| row.try_get(0)).transpose()

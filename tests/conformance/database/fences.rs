@@ -79,6 +79,7 @@ pub(super) async fn an_advance_writes_the_whole_row<U: UnderTest>() {
         pending_from: Some(5),
         pending: "outputs".into(),
         owner: "second".to_owned(),
+        claim: 0,
     };
     assert_eq!(under.own().fence(&key).await.unwrap(), Some(expected));
     assert_eq!(under.next_offset().await, 0, "of another partition");

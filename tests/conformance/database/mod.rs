@@ -113,6 +113,8 @@ macro_rules! database_clauses {
             outputs {
                 they_move_only_while_the_row_stands_where_it_was,
                 a_verdict_over_other_outputs_moves_nothing,
+                what_another_one_claimed_is_not_moved,
+                one_of_two_claims_comes_first,
                 an_output_holds_nothing_of_the_outbox_and_is_released_by_the_relay,
                 an_output_and_the_outboxs_messages_of_one_key_are_released_together,
                 later_outputs_wait_behind_those_of_their_key,

@@ -2,25 +2,35 @@
 
 use std::{cell::RefCell, time::Duration};
 
+use bytes::Bytes;
 use tidelock::{
     commit::Commit,
-    database::{Advance, Advanced, Database as _, Fence, HeldKey, Quarantined, Source as _, Unit as _},
+    database::{
+        Advance, Advanced, Database as _, Fence, HeldKey, Quarantined, Source as _, Submitted, Unit as _,
+    },
     error::Result,
 };
 use uuid::Uuid;
 
 use super::{ALL, UnderTest, Unit, committed, held, key, refused};
 
+/// Under the first claim.
+fn sent(next_offset: i64, pending: impl Into<Bytes>) -> Submitted {
+    Submitted { next_offset, pending: pending.into(), claim: 0 }
+}
+
 pub(super) async fn they_move_only_while_the_row_stands_where_it_was<U: UnderTest>() {
     let under = U::new().await;
     let own = under.own();
     let message = refused(Some("a"), "too large");
-    let moved = own.quarantine_outputs(&key(0), 5, b"", "rest".into(), std::slice::from_ref(&message)).await;
+    let moved =
+        own.quarantine_outputs(&key(0), &sent(5, ""), "rest".into(), std::slice::from_ref(&message)).await;
     assert!(!moved.unwrap());
     assert_eq!(under.count(&format!("{}quarantine", U::PREFIX)).await, 0);
     let before = own.fence(&key(0)).await.unwrap().unwrap();
     assert!(before.pending.is_empty());
-    let moved = own.quarantine_outputs(&key(0), 0, b"", "rest".into(), std::slice::from_ref(&message)).await;
+    let moved =
+        own.quarantine_outputs(&key(0), &sent(0, ""), "rest".into(), std::slice::from_ref(&message)).await;
     assert!(moved.unwrap());
     let after = own.fence(&key(0)).await.unwrap().unwrap();
     assert_eq!(after, Fence { pending: "rest".into(), ..before });
@@ -35,7 +45,7 @@ pub(super) async fn an_output_holds_nothing_of_the_outbox_and_is_released_by_the
     let under = U::new().await;
     let own = under.own();
     let outputs = [refused(Some("a"), "1"), refused(None, "2")];
-    assert!(own.quarantine_outputs(&key(0), 0, b"", Default::default(), &outputs).await.unwrap());
+    assert!(own.quarantine_outputs(&key(0), &sent(0, ""), Default::default(), &outputs).await.unwrap());
     assert_eq!(own.held_keys(ALL).await.unwrap(), (held(&[]), false));
     assert_eq!(under.release(outputs[0].id).await.unwrap(), 1);
     assert_eq!(own.held_keys(ALL).await.unwrap(), (held(&[]), true));
@@ -52,8 +62,8 @@ pub(super) async fn an_output_and_the_outboxs_messages_of_one_key_are_released_t
     let under = U::new().await;
     let own = under.own();
     let output = refused(Some("a"), "output");
-    let moved =
-        own.quarantine_outputs(&key(0), 0, b"", Default::default(), std::slice::from_ref(&output)).await;
+    let outputs = std::slice::from_ref(&output);
+    let moved = own.quarantine_outputs(&key(0), &sent(0, ""), Default::default(), outputs).await;
     assert!(moved.unwrap());
     under.hold(&[refused(Some("a"), "enqueued")]).await;
     assert_eq!(own.held_keys(ALL).await.unwrap().0, held(&["a"]));
@@ -66,21 +76,73 @@ pub(super) async fn a_verdict_over_other_outputs_moves_nothing<U: UnderTest>() {
     let under = U::new().await;
     let own = under.own();
     let mut unit = own.begin().await.unwrap();
-    let submitted = b"first second";
+    let submitted = sent(1, "first second");
     let advance =
-        Advance { key: &key(0), from: 0, to: 1, pending: submitted.as_slice().into(), owner: "owner" };
+        Advance { key: &key(0), from: 0, to: 1, pending: submitted.pending.clone(), owner: "owner" };
     assert_eq!(unit.advance(advance).await.unwrap(), Advanced::Clear);
     committed(unit.commit().await);
     let (first, second) = ([refused(Some("a"), "1")], [refused(Some("b"), "2")]);
     let move_first =
-        async || own.quarantine_outputs(&key(0), 1, submitted, "second".into(), &first).await.unwrap();
+        async || own.quarantine_outputs(&key(0), &submitted, "second".into(), &first).await.unwrap();
     let (one, other) = tokio::join!(move_first(), move_first());
     assert!(one != other, "both at once: one comes first");
     assert!(!move_first().await);
-    let moved = own.quarantine_outputs(&key(0), 1, submitted, "first".into(), &second).await;
+    let moved = own.quarantine_outputs(&key(0), &submitted, "first".into(), &second).await;
     assert!(!moved.unwrap(), "the second output of what is no longer there");
     assert_eq!(own.fence(&key(0)).await.unwrap().unwrap().pending, "second");
     assert_eq!(under.reasons().await, ["1"]);
+}
+
+/// Whoever sent them before may be about to move them: refused then, they are accepted now.
+pub(super) async fn what_another_one_claimed_is_not_moved<U: UnderTest>() {
+    let under = U::new().await;
+    let (own, other) = (under.own(), under.another().await);
+    let mut unit = own.begin().await.unwrap();
+    let submitted = sent(1, "outputs");
+    let pending = submitted.pending.clone();
+    let advance = Advance { key: &key(0), from: 0, to: 1, pending, owner: "owner" };
+    assert_eq!(unit.advance(advance).await.unwrap(), Advanced::Clear);
+    committed(unit.commit().await);
+    let before = own.fence(&key(0)).await.unwrap().unwrap();
+    assert_eq!((before.claim, before.owner.as_str()), (0, "owner"));
+    for another in [sent(0, "outputs"), sent(1, "others"), Submitted { claim: 1, ..submitted.clone() }] {
+        assert_eq!(other.claim_outputs(&key(0), &another, "next").await.unwrap(), None, "{another:?}");
+    }
+    assert_eq!(other.claim_outputs(&key(4), &submitted, "next").await.unwrap(), None, "there is no such row");
+    assert_eq!(own.fence(&key(0)).await.unwrap(), Some(before.clone()));
+    assert_eq!(other.claim_outputs(&key(0), &submitted, "next").await.unwrap(), Some(1));
+    let after = own.fence(&key(0)).await.unwrap();
+    assert_eq!(after, Some(Fence { claim: 1, owner: "next".to_owned(), ..before }));
+    assert_eq!(own.claim_outputs(&key(0), &submitted, "late").await.unwrap(), None);
+    let refused = [refused(Some("a"), "too large")];
+    let moved = own.quarantine_outputs(&key(0), &submitted, Default::default(), &refused).await;
+    assert!(!moved.unwrap());
+    assert_eq!(own.fence(&key(0)).await.unwrap(), after);
+    assert_eq!(under.count(&format!("{}quarantine", U::PREFIX)).await, 0);
+    let claimed = Submitted { claim: 1, ..submitted };
+    assert!(other.quarantine_outputs(&key(0), &claimed, "rest".into(), &refused).await.unwrap());
+    assert_eq!(under.reasons().await, ["too large"]);
+    // The next batch is under the claim that stands.
+    let mut unit = other.begin().await.unwrap();
+    let advance = Advance { key: &key(0), from: 1, to: 2, pending: "more".into(), owner: "next" };
+    assert_eq!(unit.advance(advance).await.unwrap(), Advanced::Quarantine);
+    committed(unit.commit().await);
+    assert_eq!(own.fence(&key(0)).await.unwrap().unwrap().claim, 1);
+}
+
+pub(super) async fn one_of_two_claims_comes_first<U: UnderTest>() {
+    let under = U::new().await;
+    let (own, other) = (under.own(), under.another().await);
+    let submitted = sent(0, "");
+    let (one, two) = (key(0), key(0));
+    let (one, two) = tokio::join!(
+        own.claim_outputs(&one, &submitted, "one"),
+        other.claim_outputs(&two, &submitted, "two"),
+    );
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert!(matches!((one, two), (Some(1), None) | (None, Some(1))), "{one:?} {two:?}");
+    let owner = own.fence(&key(0)).await.unwrap().unwrap().owner;
+    assert_eq!(owner, if one.is_some() { "one" } else { "two" });
 }
 
 /// The next batch of the first partition, open; outputs may have to wait.
@@ -110,8 +172,8 @@ async fn outputs<U: UnderTest>(under: &U, outputs: &[Quarantined]) {
 async fn refuse<U: UnderTest>(under: &U, messages: &[Quarantined]) {
     let (own, key) = (under.own(), key(0));
     let fence = own.fence(&key).await.unwrap().unwrap();
-    let moved =
-        own.quarantine_outputs(&key, fence.next_offset, &fence.pending, "kept".into(), messages).await;
+    let submitted = Submitted { next_offset: fence.next_offset, pending: fence.pending, claim: fence.claim };
+    let moved = own.quarantine_outputs(&key, &submitted, "kept".into(), messages).await;
     assert!(moved.unwrap());
 }
 
@@ -283,9 +345,8 @@ async fn partition<U: UnderTest>(own: &U::Own, partition: i32, published: &Publi
             let moved: Vec<Quarantined>;
             (moved, kept) = kept.into_iter().partition(|each| each.key == refused);
             let rest = text(&kept);
-            let moved = own
-                .quarantine_outputs(&key(partition), n + 1, submitted.as_bytes(), rest.into(), &moved)
-                .await;
+            let submitted = sent(n + 1, submitted);
+            let moved = own.quarantine_outputs(&key(partition), &submitted, rest.into(), &moved).await;
             assert!(moved.unwrap());
         }
         published.records.borrow_mut().extend(kept.into_iter().map(|each| each.reason));

@@ -3,7 +3,7 @@
 //!
 //! | action | stands for |
 //! |---|---|
-//! | `Work` | the next step of `Partition`: `look` (fence, offset, fence again), `decide`, `end_transaction_of`, or a batch: handlers, `Unit::advance` and COMMIT in one step, then `Committer::submit` |
+//! | `Work` | the next step of `Partition`: `look` (fence, offset, fence again), `decide`, `end_transaction_of`, `claim_outputs`, or a batch: handlers, `Unit::advance` and COMMIT in one step, then `Committer::submit` |
 //! | `LoseCommit`, `LateCommit` | crash point P2: COMMIT sent and no answer; it may happen at any time, or never |
 //! | `Cycle` | the next step of `Cycle::run`: take what is submitted and held, `renew`, outputs, checked metadata (`Consumer::metadata`) once all are acknowledged, `send_offsets`, commit; a request is taken and answered in one step |
 //! | `Crash` | crash points P1, P3 to P5 and P8: the request on its way may still arrive |
@@ -20,9 +20,9 @@
 //! could abort each other for ever.
 //!
 //! Not modelled: the first start and adopted groups (fence row and offset are there), handlers that fail, the inbox,
-//! dead letters and parked keys, refused outputs, a graceful revocation that waits for the transaction (here a member
-//! just learns), more than two processes, several requests of one producer on their way together, reading of inputs by
-//! flow, restored databases, reset offsets.
+//! dead letters and parked keys, refused outputs (and with them the number of a claim), a graceful revocation that waits
+//! for the transaction (here a member just learns), more than two processes, several requests of one producer on their way
+//! together, reading of inputs by flow, restored databases, reset offsets.
 
 use stateright::{Model, Property};
 
@@ -74,6 +74,8 @@ struct Rules {
     /// The last owner's transactional id is initialised before its pending outputs are sent, and when its open
     /// transaction holds back the offset.
     end_owner: bool,
+    /// Whoever sends pending outputs again makes them its own first.
+    claim_outputs: bool,
     /// Brokers ask the coordinator before the first write of a transaction.
     verification: bool,
 }

@@ -99,6 +99,8 @@ pub(super) enum Work {
     Decide,
     /// `Partition::end_transaction_of`.
     EndOwner,
+    /// `Partition::claim_outputs`.
+    Claim,
     /// A submission's verdict is awaited.
     Wait,
     /// A batch may be handled and committed.

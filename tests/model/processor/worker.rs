@@ -45,9 +45,18 @@ impl World {
                 // Whoever initialised since has waited for the same transaction.
                 let renewed = worker.ended != 0 && epoch != worker.ended;
                 if renewed || self.end_transaction_of(state, owner)? == Answer::Done {
-                    submission = Some(self.resend(&mut worker, partition));
+                    submission = self.resend(&mut worker, partition);
                 } else {
                     worker.ended = state.transactions[owner as usize].epoch;
+                }
+            }
+            Work::Claim => {
+                let fence = &mut state.database.fences[place];
+                if *fence == worker.fence {
+                    fence.owner = index;
+                    submission = Some(self.send_again(&mut worker, partition));
+                } else {
+                    worker.turn(Work::ReadFence);
                 }
             }
             Work::Handle => {
@@ -87,14 +96,22 @@ impl World {
             if self.other_owner(index, worker).is_some() {
                 worker.work = Work::EndOwner;
             } else {
-                *submission = Some(self.resend(worker, partition));
+                *submission = self.resend(worker, partition);
             }
         } else {
             worker.turn(Work::Stopped);
         }
     }
 
-    fn resend(&self, worker: &mut Worker, partition: u8) -> Submission {
+    fn resend(&self, worker: &mut Worker, partition: u8) -> Option<Submission> {
+        if self.rules.claim_outputs {
+            worker.work = Work::Claim;
+            return None;
+        }
+        Some(self.send_again(worker, partition))
+    }
+
+    fn send_again(&self, worker: &mut Worker, partition: u8) -> Submission {
         let (from, to) = (worker.fence.from, worker.fence.next);
         let from = if self.rules.resend_pending { from } else { to };
         worker.turn(Work::Wait);

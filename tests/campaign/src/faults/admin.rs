@@ -106,21 +106,27 @@ fn denied(name: &'static str, topic: &'static str) -> Fault {
         lasts_ms: 1_000..=5_000,
         touches: &[Part::Rules],
         inject: Box::new(move |world, _| {
-            // Scenes leave there what is refused for good.
-            let before = world.db.number("SELECT coalesce(max(entry), 0) FROM tidelock.quarantine")?;
-            world.owe(name, move |world| {
-                world.lab.cluster().allow_writes(topic)?;
-                thread::sleep(LEARNT_WITHIN);
-                let released = release(world, before)?;
-                world.history.note("released", json!({ "topic": topic, "quarantined": released }))
-            });
-            world.lab.cluster().deny_writes(topic)?;
+            let before = deny(world, name, topic)?;
             let refused = || quarantined(world, before).is_ok_and(|rows| rows > 0);
             let missed =
                 if world.until(REFUSED_WITHIN, refused) { "" } else { ", of which nothing was refused" };
             Ok(Ongoing::new(format!("{topic}{missed}"), move |world| world.pay(name)))
         }),
     }
+}
+
+/// Takes the right to write away, and owes it back together with what comes into the quarantine; answers which entry was
+/// the last one before: scenes leave there what is refused for good.
+pub(super) fn deny(world: &World, debt: &'static str, topic: &'static str) -> Result<i64> {
+    let before = world.db.number("SELECT coalesce(max(entry), 0) FROM tidelock.quarantine")?;
+    world.owe(debt, move |world| {
+        world.lab.cluster().allow_writes(topic)?;
+        thread::sleep(LEARNT_WITHIN);
+        let released = release(world, before)?;
+        world.history.note("released", json!({ "topic": topic, "quarantined": released }))
+    });
+    world.lab.cluster().deny_writes(topic)?;
+    Ok(before)
 }
 
 fn quarantined(world: &World, before: i64) -> Result<i64> {

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use tidelock::failpoint::Point;
-use tidelock_campaign::Result;
+use tidelock_campaign::{Result, tables};
 
+use super::admin;
 use crate::{
     class::Class,
     fault::{EXACTLY_ONCE, Fault, Ongoing, Part},
@@ -17,6 +18,7 @@ use crate::{
 pub(super) const COMES_WITHIN: Duration = Duration::from_secs(15);
 /// A member that makes the group share anew.
 const NEWCOMER: &str = "newcomer";
+const REFUSED: &str = "what was refused at P9";
 
 pub(super) fn faults() -> Vec<Fault> {
     let mut faults = vec![
@@ -71,6 +73,13 @@ fn killed(world: &World, names: &[&'static str]) -> Result<Ongoing> {
     Ok(Ongoing::new(names.join(", "), move |world| names.iter().try_for_each(|name| world.crew.start(name))))
 }
 
+pub(super) fn touched(point: Point) -> &'static [Part] {
+    match point {
+        Point::P9 => &[Part::Pipelines, Part::Group, Part::Rules],
+        _ => &[Part::Pipelines, Part::Group],
+    }
+}
+
 fn dies_at(point: Point) -> Fault {
     Fault {
         class: Class::Killed,
@@ -79,7 +88,7 @@ fn dies_at(point: Point) -> Fault {
         must_hold: EXACTLY_ONCE,
         within: None,
         lasts_ms: 0..=1500,
-        touches: &[Part::Pipelines, Part::Group],
+        touches: touched(point),
         inject: Box::new(move |world, rng| {
             let name = PIPELINES[rng.usize(..2)];
             let hit = provoke(world, name, point, rng)?;
@@ -89,17 +98,23 @@ fn dies_at(point: Point) -> Fault {
             Ok(Ongoing::new(format!("{name} at {}{missed}", point.name()), move |world| {
                 world.crew.dismiss_if_there(NEWCOMER);
                 world.crew.kill(name)?;
-                world.crew.start(name)
+                world.crew.start(name)?;
+                settle(world, point)
             }))
         }),
     }
 }
 
+/// Puts back what was taken to bring a crash point about.
+pub(super) fn settle(world: &World, point: Point) -> Result<()> {
+    if point == Point::P9 { world.pay(REFUSED) } else { Ok(()) }
+}
+
 /// What must come first for a crash point to be reached; answers at which hit.
 pub(super) fn provoke(world: &World, name: &'static str, point: Point, rng: &mut Rng) -> Result<u32> {
     match point {
-        // Reached once for each revocation or each take-over.
-        Point::P7 => Ok(1),
+        // Reached once for each revocation, each take-over, or each refusal.
+        Point::P7 | Point::P9 => Ok(1),
         Point::P8 => {
             let first = [Point::P3Begin, Point::P3Offsets, Point::P3Commit][rng.usize(..3)];
             world.crew.start_doomed(name, &format!("{}={}:abort", first.name(), rng.u32(1..=5)))?;
@@ -110,10 +125,19 @@ pub(super) fn provoke(world: &World, name: &'static str, point: Point, rng: &mut
     }
 }
 
-/// Waits until it was reached, and makes the group share anew where that is what is waited for.
+/// Waits until it was reached; makes the group share anew, or outputs be refused, where that is what is waited for. Whoever
+/// heals it then [settles](settle) it.
 pub(super) fn brought_about(world: &World, point: Point, mut reached: impl FnMut() -> bool) -> Result<bool> {
-    if point != Point::P7 {
-        return Ok(world.until(COMES_WITHIN, reached));
+    match point {
+        Point::P7 => {}
+        Point::P9 => {
+            admin::deny(world, REFUSED, tables::OUTPUT)?;
+            let reached = world.until(COMES_WITHIN, reached);
+            // What is sent again is accepted.
+            world.lab.cluster().allow_writes(tables::OUTPUT)?;
+            return Ok(reached);
+        }
+        _ => return Ok(world.until(COMES_WITHIN, reached)),
     }
     for _ in 0..4 {
         // It must have joined, or nothing can be taken away from it.

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use tidelock::failpoint::Point;
 use tidelock_campaign::Result;
 
-use super::killed::{brought_about, provoke};
+use super::killed::{brought_about, provoke, settle, touched};
 use crate::{
     class::Class,
     fault::{EXACTLY_ONCE, Fault, Ongoing, Part},
@@ -71,7 +71,7 @@ fn sleeps_at(point: Point) -> Fault {
         must_hold: EXACTLY_ONCE,
         within: Some(TAKEN_OVER + super::killed::COMES_WITHIN),
         lasts_ms: LONG_MS,
-        touches: &[Part::Pipelines, Part::Group],
+        touches: touched(point),
         inject: Box::new(move |world, rng| {
             let name = PIPELINES[rng.usize(..2)];
             let hit = provoke(world, name, point, rng)?;
@@ -85,10 +85,12 @@ fn sleeps_at(point: Point) -> Fault {
                 if !stands {
                     // It would stand there later.
                     world.crew.kill(name)?;
-                    return world.crew.start(name);
+                    world.crew.start(name)?;
+                    return settle(world, point);
                 }
                 std::fs::remove_file(&marker)?;
-                world.crew.signal(name, Signal::SIGCONT)
+                world.crew.signal(name, Signal::SIGCONT)?;
+                settle(world, point)
             }))
         }),
     }
