@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -19,7 +19,7 @@ use tidelock::{
 };
 
 use super::{
-    pipeline::{Number, by_key},
+    pipeline::{Double, Number, by_key},
     topic,
 };
 
@@ -28,19 +28,21 @@ use super::{
 struct Narrow {
     log: Arc<dyn Log>,
     most: usize,
-    refused: Arc<AtomicUsize>,
+    late: Arc<AtomicUsize>,
+    /// Refuses for good whatever is a number.
+    refuses: Arc<AtomicBool>,
 }
 
 impl Narrow {
     fn new(log: impl Log, most: usize) -> Self {
-        Self { log: Arc::new(log), most, refused: Arc::default() }
+        Self { log: Arc::new(log), most, late: Arc::default(), refuses: Arc::default() }
     }
 }
 
 struct NarrowProducer {
     inner: Box<dyn Producer>,
     log: Narrow,
-    sent: usize,
+    sent: Vec<Arc<str>>,
 }
 
 #[async_trait]
@@ -50,19 +52,25 @@ impl Producer for NarrowProducer {
     }
 
     async fn begin(&mut self) -> Result<()> {
-        self.sent = 0;
+        self.sent.clear();
         self.inner.begin().await
     }
 
     async fn send(&mut self, records: Vec<Record>) -> Result<()> {
-        self.sent += records.len();
+        self.sent.extend(records.iter().map(|record| record.topic.clone()));
         self.inner.send(records).await
     }
 
     async fn acknowledged(&mut self) -> Result<Vec<Refusal>> {
-        if self.sent > self.log.most {
-            self.log.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(Error::new(Kind::Timeout, format!("{} records were not acknowledged", self.sent)));
+        if self.log.refuses.load(Ordering::Relaxed) && self.sent.iter().any(|topic| &**topic == Number::TOPIC)
+        {
+            let numbers = self.sent.iter().enumerate().filter(|(_, topic)| &***topic == Number::TOPIC);
+            return Ok(numbers.map(|(index, _)| Refusal { index, reason: "a number".to_owned() }).collect());
+        }
+        if self.sent.len() > self.log.most {
+            self.log.late.fetch_add(1, Ordering::Relaxed);
+            let what = format!("{} records were not acknowledged", self.sent.len());
+            return Err(Error::new(Kind::Timeout, what));
         }
         self.inner.acknowledged().await
     }
@@ -96,7 +104,7 @@ impl Log for Narrow {
 
     async fn producer(&self, transactional_id: &str) -> Result<Box<dyn Producer>> {
         let inner = self.log.producer(transactional_id).await?;
-        Ok(Box::new(NarrowProducer { inner, log: self.clone(), sent: 0 }))
+        Ok(Box::new(NarrowProducer { inner, log: self.clone(), sent: Vec::new() }))
     }
 
     async fn consumer(&self, subscription: &Subscription) -> Result<(Arc<dyn Consumer>, ConsumerEvents)> {
@@ -138,6 +146,64 @@ async fn a_relay_gets_through_it() {
         found.expect("it is stuck"),
         (0..7).map(|key: i64| (key.to_string().into(), expected(key))).collect()
     );
-    assert!(narrow.refused.load(Ordering::Relaxed) > 0, "nothing was too much");
+    assert!(narrow.late.load(Ordering::Relaxed) > 0, "nothing was too much");
+    pipeline.stop(Duration::from_secs(20)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_released_and_what_is_new_get_through_it() {
+    let log = Embedded::in_memory();
+    let database = Sqlite::in_memory().await.unwrap();
+    database.migrate().await.unwrap();
+    for name in [Number::TOPIC, Double::TOPIC] {
+        topic(&log, name, 6, Cleanup::Any).await;
+    }
+    let enqueue = async |numbers: std::ops::RangeInclusive<i64>, doubles: std::ops::RangeInclusive<i64>| {
+        let mut business = database.outbox().begin().await.unwrap();
+        for n in numbers {
+            business.enqueue(&Number { n }).unwrap();
+        }
+        for n in doubles {
+            business.enqueue(&Double { n: 2 * n }).unwrap();
+        }
+        business.commit().await.unwrap();
+    };
+    let narrow = Narrow::new(log.clone(), 10 + 1);
+    narrow.refuses.store(true, Ordering::Relaxed);
+    let pipeline = Pipeline::builder(narrow.clone(), database.clone())
+        .relay(RelayConfig::new("narrow"))
+        .build()
+        .unwrap();
+    pipeline.start().await.unwrap();
+    enqueue(1..=100, 1..=0).await;
+    let quarantined = async |count: usize| {
+        let until = tokio::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let entries = database.quarantine(200).await.unwrap();
+            if entries.len() == count {
+                return entries;
+            }
+            assert!(tokio::time::Instant::now() < until, "{} instead of {count}", entries.len());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let entries = quarantined(100).await;
+    narrow.refuses.store(false, Ordering::Relaxed);
+    for entry in entries.iter().take(7) {
+        database.release(entry.id).await.unwrap();
+    }
+    enqueue(1..=0, 1..=300).await;
+    let (numbers, doubles) = tokio::time::timeout(Duration::from_secs(60), async {
+        (by_key(&log, Number::TOPIC, 100).await, by_key(&log, Double::TOPIC, 300).await)
+    })
+    .await
+    .expect("it is stuck");
+    let expected = |of: std::ops::RangeInclusive<i64>, key, times| {
+        of.filter(|n| n % 7 == key).map(|n| n * times).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers, (0..7).map(|key: i64| (key.to_string().into(), expected(1..=100, key, 1))).collect());
+    assert_eq!(doubles, (0..7).map(|key: i64| (key.to_string().into(), expected(1..=300, key, 2))).collect());
+    assert!(narrow.late.load(Ordering::Relaxed) > 0, "nothing was too much");
+    quarantined(0).await;
     pipeline.stop(Duration::from_secs(20)).await.unwrap();
 }

@@ -29,8 +29,8 @@ impl Event for Number {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Double {
-    n: i64,
+pub(super) struct Double {
+    pub(super) n: i64,
 }
 
 impl Event for Double {
