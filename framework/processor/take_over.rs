@@ -33,9 +33,7 @@ impl<D: Database> Partition<D> {
                     hit(Point::P8);
                     let fence = fence.unwrap_or_default();
                     self.end_transaction_of(&fence.owner).await?;
-                    if !self.claim_outputs(&fence).await? {
-                        continue;
-                    }
+                    self.claim_outputs(&fence).await?;
                     (next, if left_out(Variant::PendingUnsent) { Bytes::new() } else { fence.pending })
                 }
                 Decision::Announce(next) => (next, Bytes::new()),
@@ -83,16 +81,21 @@ impl<D: Database> Partition<D> {
     }
 
     /// Makes the outputs of this row ours: whoever sent them before, and was refused, may be about to move them to the
-    /// quarantine. `false`: the row is another one by now.
-    async fn claim_outputs(&mut self, fence: &Fence) -> Result<bool> {
+    /// quarantine.
+    ///
+    /// # Errors
+    /// Kind `Conflict` when somebody else was faster, so that two who both take the partition for theirs do not end each
+    /// other's transactions without a pause.
+    async fn claim_outputs(&mut self, fence: &Fence) -> Result<()> {
         if left_out(Variant::OutputsUnclaimed) {
-            return Ok(true);
+            return Ok(());
         }
         let seen = self.submitted(fence.next_offset, fence.pending.clone());
         let claim =
             self.shared.database.claim_outputs(&self.key, &seen, &self.shared.transactional_id).await?;
-        self.claim = claim.unwrap_or(self.claim);
-        Ok(claim.is_some())
+        let what = || format!("{}: somebody else moved the fence, or sends its outputs", self.at);
+        self.claim = claim.ok_or_else(|| Error::new(Kind::Conflict, what()))?;
+        Ok(())
     }
 
     /// D, K, D: started over while somebody else moves the fence. K waits for open transactions; where a dead

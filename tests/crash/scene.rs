@@ -241,12 +241,14 @@ impl Scene {
 
     /// Creates the topics of a processor.
     pub(crate) async fn topics(&self) {
-        self.topic(input_topic).await;
-        self.topic(output_topic).await;
+        witness::create_topic(&self.kafka, &input_topic(&self.name), 3, &[]).await;
+        witness::create_topic(&self.kafka, &output_topic(&self.name), 3, &[]).await;
     }
 
-    pub(crate) async fn topic(&self, named: fn(&str) -> String) {
-        witness::create_topic(&self.kafka, &named(&self.name), 3, &[]).await;
+    /// The output topic takes messages of that size, in bytes, and no larger ones.
+    pub(crate) async fn limit_outputs(&self, size: u32) {
+        witness::set_topic(&self.kafka, &output_topic(&self.name), "max.message.bytes", &size.to_string())
+            .await;
     }
 
     /// Waits until the group's committed offsets stand at the end of the input, then judges effects and outputs of

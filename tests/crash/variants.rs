@@ -15,7 +15,7 @@ use tidelock_lab::Lab;
 
 use super::{
     child::Child,
-    scene::{Scene, input_topic, output_topic},
+    scene::{Scene, input_topic},
     verdict::Verdict,
 };
 
@@ -44,36 +44,6 @@ async fn position(left_out: bool) {
     let successor = scene.child("relay").spawn();
     judge(&scene.published().await, left_out, "position in the transaction");
     successor.stop();
-}
-
-/// Refused, and asleep on the way to the quarantine, while a successor gets the same outputs through; then what is in
-/// the quarantine is released.
-async fn claim(left_out: bool) {
-    let scene = Scene::new("variant_claim").await;
-    scene.topic(input_topic).await;
-    scene.feed(1, 3).await;
-    let child = |roles| {
-        let child = scene.child(roles);
-        if left_out { child.leaves_out("outputs-unclaimed") } else { child }
-    };
-    let refused = child("processor").waits_at("P9", 1).spawn();
-    refused.stands();
-    scene.topic(output_topic).await;
-    refused.signal(Signal::SIGSTOP);
-    let successor = child("processor").spawn();
-    scene.settled().await;
-    refused.go_on();
-    refused.signal(Signal::SIGCONT);
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let relay = scene.child("relay").spawn();
-    // Of the partitions that did not wait there is something in any case.
-    scene.released().await;
-    let (effects, outputs) = scene.judge_processed(3).await;
-    effects.assert_clean("the effects");
-    judge(&outputs, left_out, "claim of the outputs");
-    relay.stop();
-    successor.stop();
-    refused.stop();
 }
 
 /// The server forgets commits that were not flushed; the relay had read them.
@@ -231,5 +201,4 @@ rules! {
     compare: with_the_compare, without_the_compare;
     metadata: with_checked_metadata, without_checked_metadata;
     stable_offsets: with_stable_offsets, without_stable_offsets;
-    claim: with_the_claim, without_the_claim;
 }

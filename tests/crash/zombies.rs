@@ -175,6 +175,55 @@ async fn p8_dies_while_resending() {
     last.stop();
 }
 
+/// P9: refused, and away before the outputs are moved to the quarantine, while a successor gets them through.
+async fn refused_and_away(asleep: bool) {
+    let scene = Scene::new(if asleep { "p9_asleep" } else { "p9_dies" }).await;
+    scene.topics().await;
+    scene.limit_outputs(100).await;
+    scene.feed(1, 3).await;
+    let refused = scene.child("processor");
+    let refused = if asleep { refused.waits_at("P9", 1).spawn() } else { refused.dies_at("P9", 1).spawn() };
+    let (refused, successor) = if asleep {
+        refused.stands();
+        let successor = scene.child("processor").spawn();
+        scene.limit_outputs(1_000_000).await;
+        sleeps(&refused).await;
+        (Some(refused), successor)
+    } else {
+        refused.died();
+        scene.limit_outputs(1_000_000).await;
+        (None, scene.child("processor").spawn())
+    };
+    scene.settled().await;
+    if let Some(refused) = &refused {
+        wakes(refused);
+        tokio::time::sleep(AFTERMATH).await;
+    }
+    // Of partitions that did not wait there may be something in any case.
+    let relay = scene.child("relay").spawn();
+    scene.released().await;
+    scene.feed(4, 10).await;
+    scene.settled().await;
+    // What came meanwhile may have waited behind what was released.
+    scene.released().await;
+    let (effects, outputs) = scene.judge_processed(10).await;
+    effects.assert_clean("P9");
+    outputs.assert_clean("P9");
+    for child in [Some(relay), Some(successor), refused].into_iter().flatten() {
+        child.stop();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p9_asleep_before_the_quarantine() {
+    refused_and_away(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p9_dies_before_the_quarantine() {
+    refused_and_away(false).await;
+}
+
 /// Two relays with one name, by mistake: one of them is fenced, nothing is published twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_relays_with_one_identity() {

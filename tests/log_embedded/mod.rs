@@ -12,6 +12,7 @@ mod differences;
 mod disk;
 mod durable;
 mod faults;
+mod late_move;
 mod narrow;
 mod pipeline;
 mod processes;

@@ -2,8 +2,8 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -25,17 +25,21 @@ use super::{
 
 /// No transaction of more records than this is ever acknowledged.
 #[derive(Clone)]
-struct Narrow {
+pub(super) struct Narrow {
     log: Arc<dyn Log>,
     most: usize,
     late: Arc<AtomicUsize>,
-    /// Refuses for good whatever is a number.
-    refuses: Arc<AtomicBool>,
+    /// Of this topic everything is refused for good.
+    refuses: Arc<Mutex<Option<&'static str>>>,
 }
 
 impl Narrow {
-    fn new(log: impl Log, most: usize) -> Self {
+    pub(super) fn new(log: impl Log, most: usize) -> Self {
         Self { log: Arc::new(log), most, late: Arc::default(), refuses: Arc::default() }
+    }
+
+    pub(super) fn refuses(&self, topic: impl Into<Option<&'static str>>) {
+        *self.refuses.lock().unwrap() = topic.into();
     }
 }
 
@@ -62,10 +66,12 @@ impl Producer for NarrowProducer {
     }
 
     async fn acknowledged(&mut self) -> Result<Vec<Refusal>> {
-        if self.log.refuses.load(Ordering::Relaxed) && self.sent.iter().any(|topic| &**topic == Number::TOPIC)
-        {
-            let numbers = self.sent.iter().enumerate().filter(|(_, topic)| &***topic == Number::TOPIC);
-            return Ok(numbers.map(|(index, _)| Refusal { index, reason: "a number".to_owned() }).collect());
+        let refused = *self.log.refuses.lock().unwrap();
+        let refused = self.sent.iter().enumerate().filter(|(_, topic)| Some(&***topic) == refused);
+        let refusals: Vec<Refusal> =
+            refused.map(|(index, topic)| Refusal { index, reason: topic.to_string() }).collect();
+        if !refusals.is_empty() {
+            return Ok(refusals);
         }
         if self.sent.len() > self.log.most {
             self.log.late.fetch_add(1, Ordering::Relaxed);
@@ -169,7 +175,7 @@ async fn what_was_released_and_what_is_new_get_through_it() {
         business.commit().await.unwrap();
     };
     let narrow = Narrow::new(log.clone(), 10 + 1);
-    narrow.refuses.store(true, Ordering::Relaxed);
+    narrow.refuses(Number::TOPIC);
     let pipeline = Pipeline::builder(narrow.clone(), database.clone())
         .relay(RelayConfig::new("narrow"))
         .build()
@@ -188,7 +194,7 @@ async fn what_was_released_and_what_is_new_get_through_it() {
         }
     };
     let entries = quarantined(100).await;
-    narrow.refuses.store(false, Ordering::Relaxed);
+    narrow.refuses(None);
     for entry in entries.iter().take(7) {
         database.release(entry.id).await.unwrap();
     }

@@ -101,7 +101,7 @@ fn number(n: i64) -> Record {
     Record { partition: None, key: key.into(), ..record(Number::TOPIC, 0, format!("{{\"n\":{n}}}")) }
 }
 
-async fn feed(log: &Embedded, numbers: std::ops::RangeInclusive<i64>) {
+pub(super) async fn feed(log: &Embedded, numbers: std::ops::RangeInclusive<i64>) {
     let mut producer = log.producer("feeder").await.expect("producer");
     for n in numbers {
         publish(&mut *producer, vec![number(n)]).await;

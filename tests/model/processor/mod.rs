@@ -15,14 +15,14 @@
 //! | `Marker`, `Expire` | the coordinators' markers and `transaction.timeout.ms` |
 //! | `Late` | a request that nobody waits for arrives |
 //!
-//! A process that does not know that its generation is over gives up after `retries` failed transactions until it learns
-//! of it; it has a transaction of the other process aborted once per look. Without these two bounds a pair of processes
+//! A process that does not know that its generation is over gives up after `retries` failed transactions, or fence rows
+//! that moved meanwhile, until it learns of it; it has a transaction of the other process aborted once per look. Without these two bounds a pair of processes
 //! could abort each other for ever.
 //!
 //! Not modelled: the first start and adopted groups (fence row and offset are there), handlers that fail, the inbox,
-//! dead letters and parked keys, refused outputs (and with them the number of a claim), a graceful revocation that waits
-//! for the transaction (here a member just learns), more than two processes, several requests of one producer on their way
-//! together, reading of inputs by flow, restored databases, reset offsets.
+//! dead letters and parked keys, refused outputs, a graceful revocation that waits for the transaction (here a member
+//! just learns), more than two processes, several requests of one producer on their way together, reading of inputs by
+//! flow, restored databases, reset offsets.
 
 use stateright::{Model, Property};
 
@@ -295,6 +295,19 @@ impl Model for World {
             Property::always("no phantom", |world: &Self, state: &State| world.no_phantom(state)),
             Property::always("offset fits", |world: &Self, state: &State| world.fits(state)),
             Property::always("never gives up", |world: &Self, state: &State| world.goes_on(state)),
+            Property::always("no owner waits", |world: &Self, state: &State| {
+                let waits = |place: usize, partition: u8| {
+                    let instance = &state.instances[place];
+                    let work = instance.workers[partition as usize].work;
+                    instance.up
+                        && state.group.owners[partition as usize] as usize == place
+                        && matches!(work, Work::ReadOffset | Work::EndOwner)
+                };
+                let mut actions = Vec::new();
+                world.progress(state, &mut actions);
+                !(0..2).any(|place| world.partitions().any(|partition| waits(place, partition)))
+                    || actions.into_iter().any(|action| world.act(&mut state.clone(), action).is_some())
+            }),
             Property::always("never stuck", |world: &Self, state: &State| {
                 let mut actions = Vec::new();
                 world.progress(state, &mut actions);

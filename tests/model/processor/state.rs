@@ -117,6 +117,8 @@ pub(super) struct Worker {
     pub(super) assignment: u8,
     pub(super) next: u8,
     pub(super) fence: Fence,
+    /// The row was claimed since. A number in the row says so; here it would have no end.
+    pub(super) claimed: bool,
     pub(super) committed: u8,
     /// The epoch under which it had the owner's transaction aborted.
     pub(super) ended: u8,
@@ -124,7 +126,25 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) const fn away(assignment: u8) -> Self {
-        Self { work: Work::Away, assignment, next: 0, fence: Fence::new(), committed: 0, ended: 0 }
+        Self {
+            work: Work::Away,
+            assignment,
+            next: 0,
+            fence: Fence::new(),
+            claimed: false,
+            committed: 0,
+            ended: 0,
+        }
+    }
+
+    /// Whether the row is still what it read.
+    pub(super) fn sees(&self, fence: Fence) -> bool {
+        self.fence == fence && !self.claimed
+    }
+
+    /// Somebody else claims the row.
+    pub(super) fn outdate(&mut self) {
+        self.claimed |= matches!(self.work, Work::ReadOffset | Work::Decide | Work::EndOwner | Work::Claim);
     }
 
     /// Forgets what it looked up.
@@ -259,6 +279,14 @@ pub(super) const fn output(partition: u8, input: u8) -> u16 {
 }
 
 impl State {
+    /// Somebody else was faster. Whoever is no member of this generation learns of that in time.
+    pub(super) fn beaten(&mut self, index: u8) {
+        let instance = &mut self.instances[index as usize];
+        if instance.generation != self.group.generation {
+            instance.failures += 1;
+        }
+    }
+
     /// A broker takes a request.
     pub(super) fn execute(&mut self, request: Request, verification: bool) -> Answer {
         let Request { by, epoch, call } = request;

@@ -35,7 +35,8 @@ impl World {
                 worker.committed = state.offsets.committed[place];
                 worker.work = Work::Decide;
             }
-            Work::Decide if self.rules.fence_twice && state.database.fences[place] != worker.fence => {
+            Work::Decide if self.rules.fence_twice && !worker.sees(state.database.fences[place]) => {
+                state.beaten(index);
                 worker.turn(Work::ReadFence);
             }
             Work::Decide => self.decide(index, &mut worker, &mut submission, partition),
@@ -51,11 +52,12 @@ impl World {
                 }
             }
             Work::Claim => {
-                let fence = &mut state.database.fences[place];
-                if *fence == worker.fence {
-                    fence.owner = index;
+                if worker.sees(state.database.fences[place]) {
+                    state.database.fences[place].owner = index;
+                    state.instances[1 - index as usize].workers[place].outdate();
                     submission = Some(self.send_again(&mut worker, partition));
                 } else {
+                    state.beaten(index);
                     worker.turn(Work::ReadFence);
                 }
             }
