@@ -74,6 +74,8 @@ pub(crate) struct Cycle {
     producer: Option<Box<dyn Producer>>,
     topics: KnownTopics,
     submissions: mpsc::UnboundedReceiver<Submission>,
+    /// Submissions are of outputs that another process may claim.
+    claimable: bool,
     /// How many partitions go into one transaction.
     portion: Portion,
     stop: CancellationToken,
@@ -85,6 +87,7 @@ impl Cycle {
         log: Arc<dyn Log>,
         transactional_id: String,
         group: Arc<str>,
+        claimable: bool,
         stop: CancellationToken,
     ) -> Result<(Committer, Self)> {
         let producer = log.producer(&transactional_id).await?;
@@ -99,6 +102,7 @@ impl Cycle {
                 producer: Some(producer),
                 topics,
                 submissions,
+                claimable,
                 portion: Portion::ALL,
                 stop,
             },
@@ -131,19 +135,30 @@ impl Cycle {
                 }
                 batch.push(next);
             }
-            self.cycle(consumer.as_ref(), batch).await;
+            if !self.cycle(consumer.as_ref(), batch).await && self.claimable {
+                // Somebody else may have initialised this producer's id and claimed what waits here.
+                let waiting = std::iter::from_fn(|| self.submissions.try_recv().ok());
+                for each in carried.take().into_iter().chain(waiting) {
+                    let _ = each.verdict.send(Verdict::Look("a transaction before it failed".to_owned()));
+                }
+            }
         }
     }
 
-    async fn cycle(&mut self, consumer: &dyn Consumer, mut batch: Vec<Submission>) {
+    /// `false`: the transaction failed, or was not begun for want of a producer.
+    async fn cycle(&mut self, consumer: &dyn Consumer, mut batch: Vec<Submission>) -> bool {
         batch.retain(|each| consumer.holds(&each.assignment));
         let held: Vec<Assignment> = batch.iter().map(|each| each.assignment.clone()).collect();
-        if batch.is_empty() || !self.renew(consumer, &held).await {
-            return;
+        if batch.is_empty() {
+            return true;
+        }
+        if !self.renew(consumer, &held).await {
+            return false;
         }
         let counts: Vec<usize> = batch.iter().map(|each| each.outputs.len()).collect();
         let outcome = self.transaction(consumer, &mut batch).await;
         hit(Point::P5);
+        let answered = outcome.is_ok();
         let (refusals, reason) = match outcome {
             Ok(refusals) if refusals.is_empty() => {
                 self.portion.succeeded();
@@ -153,7 +168,7 @@ impl Cycle {
                     let _ = each.verdict.send(Verdict::Committed);
                 }
                 self.renew(consumer, &held).await;
-                return;
+                return true;
             }
             Ok(refusals) => (refusals, "an output of another partition was refused".to_owned()),
             Err(error) => {
@@ -164,7 +179,7 @@ impl Cycle {
         };
         // A partition may look only after the next producer is initialised: until then the outcome can change.
         if !self.renew(consumer, &held).await {
-            return;
+            return answered;
         }
         let mut first = 0;
         for (each, count) in batch.into_iter().zip(counts) {
@@ -177,6 +192,7 @@ impl Cycle {
             let verdict = if own.is_empty() { Verdict::Look(reason.clone()) } else { Verdict::Refused(own) };
             let _ = each.verdict.send(verdict);
         }
+        answered
     }
 
     /// Not empty: refused outputs, indexes over the whole batch; the transaction is aborted.

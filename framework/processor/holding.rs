@@ -24,6 +24,9 @@ impl<D: Database> Partition<D> {
         let (kept, held) = part(codec::decode(&batch.pending)?, refusals)?;
         let kept = codec::encode(&kept)?;
         hit(Point::P9);
+        if self.is_published(batch).await? {
+            return Ok(());
+        }
         if self.shared.database.quarantine_outputs(&self.key, batch, kept, &held).await? {
             metrics::counter!(telemetry::QUARANTINED, "origin" => "output").increment(held.len() as u64);
             for each in &held {
@@ -34,6 +37,12 @@ impl<D: Database> Partition<D> {
             }
         }
         Ok(())
+    }
+
+    /// Whether they came through all the same: whoever made them may have been sending them while we claimed them.
+    async fn is_published(&self, batch: &Submitted) -> Result<bool> {
+        let consumer = &self.shared.consumer;
+        Ok(D::FENCED && consumer.committed(&self.at).await? == Some(batch.next_offset))
     }
 
     /// The outputs that are sent, and those that wait in the quarantine behind others of their key.

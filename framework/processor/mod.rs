@@ -183,9 +183,14 @@ impl<D: Database> Runner<D> {
         let member = self.instance.clone().unwrap_or_else(|| Uuid::now_v7().to_string());
         let transactional_id = format!("tidelock.{}.processor.{member}", self.group);
         let give_up = CancellationToken::new();
-        let (committer, cycle) =
-            Cycle::start(self.log.clone(), transactional_id.clone(), self.group.clone(), give_up.clone())
-                .await?;
+        let (committer, cycle) = Cycle::start(
+            self.log.clone(),
+            transactional_id.clone(),
+            self.group.clone(),
+            D::FENCED,
+            give_up.clone(),
+        )
+        .await?;
         let subscription = Subscription {
             group: self.group.to_string(),
             topics,
@@ -274,6 +279,8 @@ impl<D: Database> Runner<D> {
         }
         give_up.cancel();
         cleaner.abort();
+        // Nobody reads them any more: the close must not wait for a handback that lies there.
+        drop(events);
         consumer.close().await;
         drop(shared);
         if tokio::time::timeout(PATIENCE, cycle).await.is_err() {

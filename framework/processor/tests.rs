@@ -12,7 +12,10 @@ use async_trait::async_trait;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{committer::Verdict, *};
+use super::{
+    committer::{MAX_OUTPUTS, Verdict},
+    *,
+};
 use crate::{
     database::NoDatabase,
     error::BoxError,
@@ -326,7 +329,7 @@ async fn after_a_transaction_that_failed_fewer_partitions_go_together() {
     let told = Told::new(Trouble::FirstNotCommitted);
     let log: Arc<dyn Log> = Arc::new(told.clone());
     let (committer, cycle) =
-        Cycle::start(log, "id".into(), "group".into(), CancellationToken::new()).await.unwrap();
+        Cycle::start(log, "id".into(), "group".into(), false, CancellationToken::new()).await.unwrap();
     let submit = |count: i32| -> Vec<_> {
         let at = |partition| Assignment { topic: "topic".into(), partition, epoch: 1 };
         (0..count).map(|partition| committer.submit(&at(partition), 1, Vec::new())).collect()
@@ -341,6 +344,39 @@ async fn after_a_transaction_that_failed_fewer_partitions_go_together() {
     }
     assert_eq!(*told.0.together.lock().unwrap(), [10, 1, 2, 4, 1]);
     running.abort();
+}
+
+/// Whoever made the first one fail by initialising this producer's id may have claimed the others meanwhile.
+#[tokio::test]
+async fn what_waits_behind_a_transaction_that_failed_is_not_sent_as_it_is() {
+    for claimable in [true, false] {
+        let told = Told::new(Trouble::FirstNotCommitted);
+        let log: Arc<dyn Log> = Arc::new(told.clone());
+        let (committer, cycle) =
+            Cycle::start(log, "id".into(), "group".into(), claimable, CancellationToken::new())
+                .await
+                .unwrap();
+        let at = |partition| Assignment { topic: "topic".into(), partition, epoch: 1 };
+        let output = Record {
+            topic: "topic".into(),
+            partition: None,
+            key: None,
+            payload: None,
+            headers: Headers::new(),
+            time_ms: None,
+        };
+        let first = committer.submit(&at(0), 1, vec![output; MAX_OUTPUTS]);
+        let others: Vec<_> =
+            (1..4).map(|partition| committer.submit(&at(partition), 1, Vec::new())).collect();
+        let running = tokio::spawn(cycle.run(Arc::new(told.clone())));
+        assert!(matches!(first.await.unwrap(), Verdict::Look(_)));
+        for verdict in others {
+            let verdict = verdict.await.unwrap();
+            assert_eq!(matches!(verdict, Verdict::Look(_)), claimable);
+            assert_eq!(matches!(verdict, Verdict::Committed), !claimable);
+        }
+        running.abort();
+    }
 }
 
 fn record(offset: i64) -> ConsumerEvent {

@@ -9,7 +9,7 @@ use std::{
 
 use sqlx::{Connection as _, PgConnection, PgPool, Row, postgres::PgPoolOptions};
 use tidelock::database::{
-    Database as _, Fence, FenceKey,
+    Database as _, Fence, FenceKey, Submitted,
     postgres::{Postgres, PostgresConfig},
 };
 use tidelock_lab::Lab;
@@ -303,6 +303,22 @@ impl Scene {
             assert!(Instant::now() < deadline, "{} partitions have not begun", untouched.len());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// The fence rows with outputs, as they are.
+    pub(crate) async fn pending(&self) -> Vec<(FenceKey, Submitted)> {
+        let mut all = Vec::new();
+        for partition in 0..3 {
+            let (group, topic) = (self.name.as_str().into(), input_topic(&self.name).into());
+            let key = FenceKey { group, topic, partition };
+            if let Some(Fence { next_offset, pending, claim, .. }) = self.postgres.fence(&key).await.unwrap()
+                && !pending.is_empty()
+            {
+                all.push((key, Submitted { next_offset, pending, claim }));
+            }
+        }
+        assert!(!all.is_empty(), "nothing was pending");
+        all
     }
 
     /// Compares the effects alone with messages `from..=to` of every key.

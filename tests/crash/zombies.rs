@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use tidelock::database::Database as _;
 
 use super::{child::Child, scene::Scene};
 
@@ -183,8 +184,10 @@ async fn refused_and_away(asleep: bool) {
     scene.feed(1, 3).await;
     let refused = scene.child("processor");
     let refused = if asleep { refused.waits_at("P9", 1).spawn() } else { refused.dies_at("P9", 1).spawn() };
+    let mut stale = Vec::new();
     let (refused, successor) = if asleep {
         refused.stands();
+        stale = scene.pending().await;
         let successor = scene.child("processor").spawn();
         scene.limit_outputs(1_000_000).await;
         sleeps(&refused).await;
@@ -198,6 +201,11 @@ async fn refused_and_away(asleep: bool) {
     if let Some(refused) = &refused {
         wakes(refused);
         tokio::time::sleep(AFTERMATH).await;
+    }
+    for (key, submitted) in stale {
+        // What it was about to do, had it not learnt of its loss before.
+        let moved = scene.postgres.quarantine_outputs(&key, &submitted, Default::default(), &[]).await;
+        assert!(!moved.unwrap(), "{key:?} {submitted:?}");
     }
     // Of partitions that did not wait there may be something in any case.
     let relay = scene.child("relay").spawn();

@@ -14,7 +14,10 @@ const PROCESSOR: &str = "
 SELECT format('table %s is not permanent (persistence %s)', c.oid::regclass, c.relpersistence)
   FROM pg_class c WHERE c.relpersistence <> 'p'
    AND c.oid IN ('tidelock.fence'::regclass, 'tidelock.consumer_topic'::regclass, 'tidelock.inbox'::regclass,
-                 'tidelock.quarantine'::regclass)";
+                 'tidelock.quarantine'::regclass)
+UNION ALL
+SELECT 'tidelock.fence has no column claim: the schema is older than this program, migrate it'
+ WHERE NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'tidelock.fence'::regclass AND attname = 'claim')";
 
 const OUTBOX: &str = "
 SELECT 'the server is a standby; the outbox is read on the primary' WHERE pg_is_in_recovery()

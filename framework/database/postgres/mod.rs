@@ -127,6 +127,9 @@ impl Postgres {
             ("synchronous_commit", "on".to_owned()),
             ("row_security", "off".to_owned()),
             ("enable_seqscan", "off".to_owned()),
+            // Where there is no index after all, a sequential scan then looks so expensive that each statement is compiled:
+            // 40 ms for nothing in an empty quarantine, 600 ms among 12,000 messages.
+            ("jit", "off".to_owned()),
             ("idle_in_transaction_session_timeout", idle_in_transaction.as_millis().to_string()),
             ("lock_timeout", LOCK_TIMEOUT.as_millis().to_string()),
         ];

@@ -14,7 +14,11 @@ SELECT format('journal_mode = %s, expected wal', journal_mode)
   FROM pragma_journal_mode WHERE journal_mode <> 'wal' AND NOT ?1
 UNION ALL
 SELECT 'table tidelock_fence is missing, the tables were not migrated'
- WHERE NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'tidelock_fence')";
+ WHERE NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'tidelock_fence')
+UNION ALL
+SELECT 'tidelock_fence has no column claim: the tables are older than this program, migrate them'
+ WHERE EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'tidelock_fence')
+   AND NOT EXISTS (SELECT 1 FROM pragma_table_info('tidelock_fence') WHERE name = 'claim')";
 
 const OUTBOX: &str = "
 SELECT format('%s is missing, the tables were not migrated', name)

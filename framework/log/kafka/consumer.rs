@@ -50,6 +50,7 @@ impl KafkaConsumer {
             bell: Bell::default(),
             outlet: Outlet::new(sender),
             called: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             patience: config.patience(),
             client: OnceLock::new(),
         });

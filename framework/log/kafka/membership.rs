@@ -24,6 +24,15 @@ impl Membership {
     /// What the consumer is now; `None` when it is not a member: brokers do not check requests without a
     /// generation or without a member id.
     pub(super) fn of<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<Self> {
+        Self::last(consumer).filter(|last| last.generation >= 0 && !last.member.is_empty())
+    }
+
+    /// Whether the group was left, or never asked for a place: librdkafka forgets the member id when it leaves.
+    pub(super) fn is_over<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
+        Self::last(consumer).is_none_or(|last| last.member.is_empty())
+    }
+
+    fn last<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> Option<Self> {
         let client = consumer.client().native_ptr();
         // SAFETY: `client` is a live handle, borrowed through `consumer` for the whole call. The function is
         // thread-safe and answers null or an object that is ours until it is destroyed below.
@@ -45,6 +54,6 @@ impl Membership {
         };
         // SAFETY: ours, and destroyed once; nothing borrowed from it is left.
         unsafe { rd_kafka_consumer_group_metadata_destroy(metadata) };
-        (generation >= 0 && !member.is_empty()).then_some(Self { generation, member })
+        Some(Self { generation, member })
     }
 }

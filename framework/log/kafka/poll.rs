@@ -270,10 +270,6 @@ impl Loop {
         self.shared.outlet.send(ConsumerEvent::Failed(assignment.clone(), error));
     }
 
-    fn is_member(&self) -> bool {
-        Membership::of(&self.consumer).is_some() || !self.shared.assignments.lock().all().is_empty()
-    }
-
     /// Gives back what is held, then leaves the group.
     ///
     /// Not by the close alone: one that comes while partitions are given back incrementally ends without a LeaveGroup
@@ -284,16 +280,21 @@ impl Loop {
             let stopped = Error::new(Kind::Stopped, "consumer is closed");
             drop(start.reply.send(Err(stopped)));
         }
+        self.shared.leaving.store(true, Ordering::Relaxed);
+        let lost = self.consumer.assignment_lost();
         let held = self.shared.assignments.lock().all();
+        if lost {
+            self.shared.assignments.lock().end(&held);
+        }
         if !held.is_empty() {
-            self.shared.hand_over(&self.consumer, &held, self.consumer.assignment_lost());
+            self.shared.hand_over(&self.consumer, &held, lost);
             self.shared.assignments.lock().end(&held);
         }
         // A named member keeps its place until it stays away for too long.
         if !self.named {
             self.consumer.unsubscribe();
             let until = Instant::now() + LEAVE;
-            while self.is_member() && Instant::now() < until {
+            while !Membership::is_over(&self.consumer) && Instant::now() < until {
                 // Records and errors of a consumer that leaves concern nobody.
                 drop(self.consumer.poll(START_AGAIN));
             }

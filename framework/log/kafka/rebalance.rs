@@ -30,6 +30,8 @@ pub(super) struct Shared {
     pub(super) outlet: Outlet,
     /// A callback ran during a poll, so that its empty answer does not mean that the queue is empty.
     pub(super) called: AtomicBool,
+    /// Whatever is assigned from now on is given back at once, and nobody is told.
+    pub(super) leaving: AtomicBool,
     /// How long a rebalance waits for a handback.
     pub(super) patience: Duration,
     /// The client, once it is made. Weak: its thread owns it, because the last owner's drop blocks.
@@ -92,6 +94,9 @@ impl Context {
             });
         if let Err(error) = assigned {
             tracing::error!(target: "tidelock::kafka", %error, "assignment cannot be taken");
+        }
+        if self.0.leaving.load(Ordering::Relaxed) {
+            return;
         }
         let assignments = {
             let mut held = self.0.assignments.lock();

@@ -135,7 +135,7 @@ pub(super) async fn a_dropped_member_leaves_its_partitions_to_others(under: &dyn
     let topic = topic(&*log, 2, Cleanup::Any).await;
     let group = unique("group");
     // More than once: whether a member that leaves says so to the group was a matter of chance.
-    for _ in 0..5 {
+    for _ in 0..20 {
         let mut member = Member::join(&*log, &group, &topic, Assignor::Cooperative).await;
         within(30, member.gained(2)).await;
         drop(member);
