@@ -274,8 +274,9 @@ impl<S: Source> Session<'_, S> {
         let count = sorted.records.len();
         let topic = self.shard.config.progress_topic();
         let publication = Publication { topic: &topic, records: sorted.records, position: &position };
-        if let Err(refusals) = publish(self.producer.as_mut(), publication, durable).await? {
-            self.shard.portion.succeeded();
+        let published = publish(self.producer.as_mut(), publication, durable).await?;
+        self.shard.portion.succeeded();
+        if let Err(refusals) = published {
             for refusal in &refusals {
                 if let Some(id) = sorted.ids.get(refusal.index) {
                     self.shard.refused.insert(*id, refusal.reason.clone());
@@ -286,7 +287,6 @@ impl<S: Source> Session<'_, S> {
                 format!("{} of {count} messages were refused and go to the quarantine", refusals.len()),
             ));
         }
-        self.shard.portion.succeeded();
         self.advance(position, count);
         if attempt.is_some() {
             self.settle(attempt, sorted.held.len()).await?;
@@ -327,12 +327,13 @@ impl<S: Source> Session<'_, S> {
         let count = records.len();
         let topic = self.shard.config.progress_topic();
         let publication = Publication { topic: &topic, records, position: &position };
-        if let Err(refusals) = publish(self.producer.as_mut(), publication, async { Ok(()) }).await? {
+        let published = publish(self.producer.as_mut(), publication, async { Ok(()) }).await?;
+        self.shard.released.succeeded();
+        if let Err(refusals) = published {
             let refused: Vec<(i64, String)> = refusals
                 .iter()
                 .filter_map(|refusal| Some((released.get(refusal.index)?.entry, refusal.reason.clone())))
                 .collect();
-            self.shard.released.succeeded();
             let shard = &self.shard;
             shard.ask(shard.source.refuse_released(self.claim, &refused)).await?;
             return Err(Error::new(
@@ -340,7 +341,6 @@ impl<S: Source> Session<'_, S> {
                 format!("{} released messages were refused again", refused.len()),
             ));
         }
-        self.shard.released.succeeded();
         self.advance(position, count);
         self.settle(Some(attempt), released.len()).await?;
         info!(relay = self.shard.name(), count, "released from the quarantine");

@@ -176,32 +176,42 @@ async fn p8_dies_while_resending() {
     last.stop();
 }
 
-/// P9: refused, and away before the outputs are moved to the quarantine, while a successor gets them through.
-async fn refused_and_away(asleep: bool) {
-    let scene = Scene::new(if asleep { "p9_asleep" } else { "p9_dies" }).await;
+/// A scene whose outputs are refused.
+async fn refusing(test: &str) -> Scene {
+    let scene = Scene::new(test).await;
     scene.topics().await;
     scene.limit_outputs(100).await;
     scene.feed(1, 3).await;
-    let refused = scene.child("processor");
-    let refused = if asleep { refused.waits_at("P9", 1).spawn() } else { refused.dies_at("P9", 1).spawn() };
-    let mut stale = Vec::new();
-    let (refused, successor) = if asleep {
-        refused.stands();
-        stale = scene.pending().await;
-        let successor = scene.child("processor").spawn();
-        scene.limit_outputs(1_000_000).await;
-        sleeps(&refused).await;
-        (Some(refused), successor)
-    } else {
-        refused.died();
-        scene.limit_outputs(1_000_000).await;
-        (None, scene.child("processor").spawn())
-    };
+    scene
+}
+
+/// Releases what was refused, and judges after a few messages more.
+async fn judge_released(scene: &Scene) {
+    let relay = scene.child("relay").spawn();
+    scene.released().await;
+    scene.feed(4, 10).await;
     scene.settled().await;
-    if let Some(refused) = &refused {
-        wakes(refused);
-        tokio::time::sleep(AFTERMATH).await;
-    }
+    // What came meanwhile may have waited behind what was released.
+    scene.released().await;
+    let (effects, outputs) = scene.judge_processed(10).await;
+    effects.assert_clean("P9");
+    outputs.assert_clean("P9");
+    relay.stop();
+}
+
+/// P9: refused, and asleep before the outputs are moved to the quarantine, while a successor gets them through.
+#[tokio::test(flavor = "multi_thread")]
+async fn p9_asleep_before_the_quarantine() {
+    let scene = refusing("p9_asleep").await;
+    let zombie = scene.child("processor").waits_at("P9", 1).spawn();
+    zombie.stands();
+    let stale = scene.pending().await;
+    let successor = scene.child("processor").spawn();
+    scene.limit_outputs(1_000_000).await;
+    sleeps(&zombie).await;
+    scene.settled().await;
+    wakes(&zombie);
+    tokio::time::sleep(AFTERMATH).await;
     let mut sent_again = 0;
     for (key, submitted) in stale {
         let fence = scene.postgres.fence(&key).await.unwrap().unwrap();
@@ -213,30 +223,23 @@ async fn refused_and_away(asleep: bool) {
             sent_again += 1;
         }
     }
-    assert!(sent_again > 0 || !asleep, "nobody has claimed what it stood before");
-    // Of partitions that did not wait there may be something in any case.
-    let relay = scene.child("relay").spawn();
-    scene.released().await;
-    scene.feed(4, 10).await;
-    scene.settled().await;
-    // What came meanwhile may have waited behind what was released.
-    scene.released().await;
-    let (effects, outputs) = scene.judge_processed(10).await;
-    effects.assert_clean("P9");
-    outputs.assert_clean("P9");
-    for child in [Some(relay), Some(successor), refused].into_iter().flatten() {
-        child.stop();
-    }
+    assert!(sent_again > 0, "nobody has claimed what it stood before");
+    // Partitions that did not wait may have moved something in any case.
+    judge_released(&scene).await;
+    successor.stop();
+    zombie.stop();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn p9_asleep_before_the_quarantine() {
-    refused_and_away(true).await;
-}
-
+/// P9: refused, and dead before the outputs are moved to the quarantine; a successor gets them through.
 #[tokio::test(flavor = "multi_thread")]
 async fn p9_dies_before_the_quarantine() {
-    refused_and_away(false).await;
+    let scene = refusing("p9_dies").await;
+    scene.child("processor").dies_at("P9", 1).spawn().died();
+    scene.limit_outputs(1_000_000).await;
+    let successor = scene.child("processor").spawn();
+    scene.settled().await;
+    judge_released(&scene).await;
+    successor.stop();
 }
 
 /// Two relays with one name, by mistake: one of them is fenced, nothing is published twice.

@@ -327,22 +327,9 @@ impl Postgres {
     ) -> Result<bool> {
         let what = "move outputs to the quarantine";
         let mut transaction = self.answer(what, self.control().begin()).await?;
-        let update = self.sql(
-            "UPDATE tidelock.fence SET pending = $7, updated_at = now() \
-             WHERE \"group\" = $1 AND topic = $2 AND partition = $3 \
-             AND next_offset = $4 AND pending = $5 AND claim = $6",
-        );
-        let updated = sqlx::query(update)
-            .bind(&*key.group)
-            .bind(&*key.topic)
-            .bind(key.partition)
-            .bind(submitted.next_offset)
-            .bind(&*submitted.pending)
-            .bind(submitted.claim)
-            .bind(&*pending)
-            .execute(&mut *transaction);
-        let updated = self.answer(what, updated).await?;
-        if updated.rows_affected() != 1 {
+        let replace = self.if_unchanged("pending = $7", key, submitted);
+        let replaced = replace.bind(&*pending).fetch_optional(&mut *transaction);
+        if self.answer(what, replaced).await?.is_none() {
             return Ok(false);
         }
         self.insert(&mut transaction, "output", "held", None, refused).await?;

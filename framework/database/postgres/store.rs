@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, Row, postgres::PgArguments, query::Query};
 
 use super::{Postgres, PostgresUnit};
 use crate::{
@@ -95,20 +95,8 @@ impl Database for Postgres {
     }
 
     async fn claim_outputs(&self, key: &FenceKey, submitted: &Submitted, owner: &str) -> Result<Option<i64>> {
-        let claim = self.sql(
-            "UPDATE tidelock.fence SET claim = claim + 1, owner = $7, updated_at = now() \
-             WHERE \"group\" = $1 AND topic = $2 AND partition = $3 \
-             AND next_offset = $4 AND pending = $5 AND claim = $6 RETURNING claim",
-        );
-        let claimed = sqlx::query(claim)
-            .bind(&*key.group)
-            .bind(&*key.topic)
-            .bind(key.partition)
-            .bind(submitted.next_offset)
-            .bind(&*submitted.pending)
-            .bind(submitted.claim)
-            .bind(owner)
-            .fetch_optional(self.control());
+        let claim = self.if_unchanged("claim = claim + 1, owner = $7", key, submitted);
+        let claimed = claim.bind(owner).fetch_optional(self.control());
         Ok(self.answer("claim outputs", claimed).await?.map(|row| row.get(0)))
     }
 
@@ -141,5 +129,29 @@ impl Database for Postgres {
                 return Ok(forgotten);
             }
         }
+    }
+}
+
+impl Postgres {
+    /// Changes a fence row if it still is what was submitted: `set` are assignments to its columns, with one parameter,
+    /// `$7`. Answers the row's claim.
+    pub(super) fn if_unchanged<'q>(
+        &self,
+        set: &str,
+        key: &'q FenceKey,
+        submitted: &'q Submitted,
+    ) -> Query<'q, sqlx::Postgres, PgArguments> {
+        let update = self.sql(&format!(
+            "UPDATE tidelock.fence SET {set}, updated_at = now() \
+             WHERE \"group\" = $1 AND topic = $2 AND partition = $3 \
+             AND next_offset = $4 AND pending = $5 AND claim = $6 RETURNING claim"
+        ));
+        sqlx::query(update)
+            .bind(&*key.group)
+            .bind(&*key.topic)
+            .bind(key.partition)
+            .bind(submitted.next_offset)
+            .bind(&*submitted.pending)
+            .bind(submitted.claim)
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::{Sqlite, SqliteTransaction, fault::failed, write::bucket};
+use super::{Sqlite, SqliteTransaction, fault::failed, store::if_unchanged, write::bucket};
 use crate::{
     database::{
         Claim, FenceKey, HeldKey, QuarantineEntry, Quarantined, Released, Shard, Submitted,
@@ -363,19 +363,6 @@ async fn replace_pending(
     submitted: &Submitted,
     pending: &[u8],
 ) -> Result<bool, sqlx::Error> {
-    let replaced = sqlx::query(
-        "UPDATE tidelock_fence SET pending = ?7, updated_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER) \
-         WHERE \"group\" = ?1 AND topic = ?2 AND partition = ?3 \
-         AND next_offset = ?4 AND pending = ?5 AND claim = ?6",
-    )
-    .bind(&*key.group)
-    .bind(&*key.topic)
-    .bind(key.partition)
-    .bind(submitted.next_offset)
-    .bind(&*submitted.pending)
-    .bind(submitted.claim)
-    .bind(pending)
-    .execute(connection)
-    .await?;
-    Ok(replaced.rows_affected() == 1)
+    let replace = if_unchanged("pending = ?7", key, submitted);
+    Ok(replace.bind(pending).fetch_optional(connection).await?.is_some())
 }

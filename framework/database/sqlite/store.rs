@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection, query::Query, sqlite::SqliteArguments};
 
 use super::{Sqlite, SqliteUnit, fault::failed, written};
 use crate::{
@@ -161,22 +161,30 @@ async fn claim_outputs(
     submitted: &Submitted,
     owner: &str,
 ) -> Result<Option<i64>, sqlx::Error> {
-    let row = sqlx::query(
-        "UPDATE tidelock_fence SET claim = claim + 1, owner = ?7, \
-         updated_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER) \
-         WHERE \"group\" = ?1 AND topic = ?2 AND partition = ?3 \
-         AND next_offset = ?4 AND pending = ?5 AND claim = ?6 RETURNING claim",
-    )
-    .bind(&*key.group)
-    .bind(&*key.topic)
-    .bind(key.partition)
-    .bind(submitted.next_offset)
-    .bind(&*submitted.pending)
-    .bind(submitted.claim)
-    .bind(owner)
-    .fetch_optional(connection)
-    .await?;
+    let claim = if_unchanged("claim = claim + 1, owner = ?7", key, submitted);
+    let row = claim.bind(owner).fetch_optional(connection).await?;
     row.map(|row| row.try_get(0)).transpose()
+}
+
+/// Changes a fence row if it still is what was submitted: `set` are assignments to its columns, with one parameter, `?7`.
+/// Answers the row's claim.
+pub(super) fn if_unchanged<'q>(
+    set: &str,
+    key: &'q FenceKey,
+    submitted: &'q Submitted,
+) -> Query<'q, sqlx::Sqlite, SqliteArguments> {
+    let update = format!(
+        "UPDATE tidelock_fence SET {set}, updated_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER) \
+         WHERE \"group\" = ?1 AND topic = ?2 AND partition = ?3 \
+         AND next_offset = ?4 AND pending = ?5 AND claim = ?6 RETURNING claim"
+    );
+    sqlx::query(AssertSqlSafe(update))
+        .bind(&*key.group)
+        .bind(&*key.topic)
+        .bind(key.partition)
+        .bind(submitted.next_offset)
+        .bind(&*submitted.pending)
+        .bind(submitted.claim)
 }
 
 async fn insert_fence(

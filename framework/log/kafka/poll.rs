@@ -281,15 +281,8 @@ impl Loop {
             drop(start.reply.send(Err(stopped)));
         }
         self.shared.leaving.store(true, Ordering::Relaxed);
-        let lost = self.consumer.assignment_lost();
         let held = self.shared.assignments.lock().all();
-        if lost {
-            self.shared.assignments.lock().end(&held);
-        }
-        if !held.is_empty() {
-            self.shared.hand_over(&self.consumer, &held, lost);
-            self.shared.assignments.lock().end(&held);
-        }
+        self.shared.give_back(&self.consumer, &held);
         // A named member keeps its place until it stays away for too long.
         if !self.named {
             self.consumer.unsubscribe();

@@ -44,8 +44,21 @@ impl Shared {
         self.client.get()?.upgrade()
     }
 
+    /// Gives partitions back: whoever works on them is told, and given time for a handback. Their epochs end before
+    /// that if they are lost, and at its end in any case.
+    pub(super) fn give_back(&self, consumer: &BaseConsumer<Context>, revoked: &[Assignment]) {
+        let lost = consumer.assignment_lost();
+        if lost {
+            self.assignments.lock().end(revoked);
+        }
+        if !revoked.is_empty() {
+            self.hand_over(consumer, revoked, lost);
+        }
+        self.assignments.lock().end(revoked);
+    }
+
     /// Returns once the handback came, or nobody can give it any more, or patience is at its end.
-    pub(super) fn hand_over(&self, consumer: &BaseConsumer<Context>, revoked: &[Assignment], lost: bool) {
+    fn hand_over(&self, consumer: &BaseConsumer<Context>, revoked: &[Assignment], lost: bool) {
         let (held, returned) = mpsc::channel();
         self.outlet.send(ConsumerEvent::Revoked {
             partitions: revoked.to_vec(),
@@ -126,20 +139,10 @@ impl Context {
     /// The epochs end before librdkafka is told that the partitions are given back: until then it does not join again,
     /// so nobody else can be assigned them while an epoch is current (unless the group expelled us: `lost`).
     fn revoked(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
-        let lost = consumer.assignment_lost();
-        let revoked = {
-            let mut held = self.0.assignments.lock();
-            let elements = list.elements();
-            let revoked = held.among(elements.iter().map(|each| (each.topic(), each.partition())));
-            if lost {
-                held.end(&revoked);
-            }
-            revoked
-        };
-        if !revoked.is_empty() {
-            self.0.hand_over(consumer, &revoked, lost);
-        }
-        self.0.assignments.lock().end(&revoked);
+        let elements = list.elements();
+        let listed = elements.iter().map(|each| (each.topic(), each.partition()));
+        let revoked = self.0.assignments.lock().among(listed);
+        self.0.give_back(consumer, &revoked);
         let unassigned = match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
             _ => consumer.unassign(),

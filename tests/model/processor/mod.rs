@@ -16,8 +16,8 @@
 //! | `Late` | a request that nobody waits for arrives |
 //!
 //! A process that does not know that its generation is over gives up after `retries` failed transactions, or fence rows
-//! that moved meanwhile, until it learns of it; it has a transaction of the other process aborted once per look. Without these two bounds a pair of processes
-//! could abort each other for ever.
+//! that moved meanwhile, until it learns of it; it has a transaction of the other process aborted once per look. Without
+//! these two bounds a pair of processes could abort each other for ever.
 //!
 //! Not modelled: the first start and adopted groups (fence row and offset are there), handlers that fail, the inbox,
 //! dead letters and parked keys, refused outputs, a graceful revocation that waits for the transaction (here a member
@@ -128,6 +128,13 @@ enum Action {
 impl World {
     fn partitions(&self) -> impl Iterator<Item = u8> {
         (0..2).filter(|partition| self.inputs[*partition as usize] > 0)
+    }
+
+    /// Whether anything can happen without a fault.
+    fn can_go_on(&self, state: &State) -> bool {
+        let mut actions = Vec::new();
+        self.progress(state, &mut actions);
+        actions.into_iter().any(|action| self.act(&mut state.clone(), action).is_some())
     }
 
     /// What goes wrong, or need not happen.
@@ -303,16 +310,11 @@ impl Model for World {
                         && state.group.owners[partition as usize] as usize == place
                         && matches!(work, Work::ReadOffset | Work::EndOwner)
                 };
-                let mut actions = Vec::new();
-                world.progress(state, &mut actions);
                 !(0..2).any(|place| world.partitions().any(|partition| waits(place, partition)))
-                    || actions.into_iter().any(|action| world.act(&mut state.clone(), action).is_some())
+                    || world.can_go_on(state)
             }),
             Property::always("never stuck", |world: &Self, state: &State| {
-                let mut actions = Vec::new();
-                world.progress(state, &mut actions);
-                world.done(state)
-                    || actions.into_iter().any(|action| world.act(&mut state.clone(), action).is_some())
+                world.done(state) || world.can_go_on(state)
             }),
         ]
     }
