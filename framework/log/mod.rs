@@ -94,7 +94,7 @@ pub enum Rotation {
     Watchdog,
     /// Another producer with the same transactional id was initialised.
     Fenced,
-    /// Records travelled alone, to find those that are too large; together they are faster.
+    /// Batches were kept small for a while because a topic took none that were larger; larger ones are faster.
     Batches,
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tidelock::{
     error::Kind,
-    log::{Assignor, Cleanup, Commit, Log, PartitionOffset, Record, Rotation, kafka::Kafka},
+    log::{Assignor, Cleanup, Commit, Log, PartitionOffset, Producer, Record, Rotation, kafka::Kafka},
 };
 use tidelock_lab::Lab;
 
@@ -87,9 +87,28 @@ async fn offsets_without_an_answer_are_given_up_after_the_time_of_their_requests
     member.close().await;
 }
 
+/// Sends them in transactions, one after the other, until it is known which are too large; answers those.
+async fn blamed(
+    kafka: &Kafka,
+    id: &str,
+    records: impl Fn() -> Vec<Record>,
+) -> (Box<dyn Producer>, Vec<usize>) {
+    for _ in 0..4 {
+        let mut producer = kafka.producer(id).await.expect("producer");
+        producer.begin().await.expect("begin");
+        producer.send(records()).await.expect("send");
+        match producer.acknowledged().await {
+            Ok(refusals) => return (producer, refusals.iter().map(|refusal| refusal.index).collect()),
+            Err(error) => assert_eq!(error.kind(), Kind::Unavailable, "{error}"),
+        }
+        producer.abort().await;
+    }
+    panic!("smaller batches are too large, too");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_is_too_large_blames_no_record_that_is_not() {
-    let lab = Lab::builder().postgres(false).kafka_setting("message.max.bytes", 50_000);
+    let lab = Lab::builder().postgres(false).kafka_setting("message.max.bytes", 20_000);
     let lab = tokio::task::spawn_blocking(|| lab.start().expect("lab")).await.expect("lab");
     let mut config = config();
     config.brokers = lab.kafka_url();
@@ -99,28 +118,26 @@ async fn a_batch_that_is_too_large_blames_no_record_that_is_not() {
     let kafka = Kafka::new(config.clone()).expect("settings are fine");
     let topic = topic(&kafka, 1, Cleanup::Any).await;
     let id = unique("producer");
-    let small = || -> Vec<Record> { (0..200).map(|_| record(&topic, 0, vec![b'x'; 1_000])).collect() };
-    let mut producer = kafka.producer(&id).await.expect("producer");
-    producer.begin().await.expect("begin");
-    producer.send(small()).await.expect("send");
-    let error = producer.acknowledged().await.expect_err("together they are too large");
-    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
-    producer.abort().await;
-
-    let mut producer = kafka.producer(&id).await.expect("rotation");
-    let mut records = small();
-    records.insert(100, record(&topic, 0, vec![b'y'; 60_000]));
-    producer.begin().await.expect("begin");
-    producer.send(records).await.expect("send");
-    let refusals = producer.acknowledged().await.expect("refusals");
-    let blamed: Vec<usize> = refusals.iter().map(|refusal| refusal.index).collect();
-    assert_eq!(blamed, [100]);
+    let small = || -> Vec<Record> { (0..2_000).map(|_| record(&topic, 0, vec![b'x'; 100])).collect() };
+    let mixed = || {
+        let mut records = small();
+        records.insert(1_000, record(&topic, 0, vec![b'y'; 60_000]));
+        records.insert(100, record(&topic, 0, vec![b'y'; 60_000]));
+        records
+    };
+    let (mut producer, refused) = blamed(&kafka, &id, mixed).await;
+    // What comes behind a refusal is not sent any more.
+    assert_eq!(refused, [100]);
     producer.abort().await;
 
     let mut producer = kafka.producer(&id).await.expect("rotation");
     publish(&kafka, &mut producer, small()).await;
+    // One by one they are slow: a backlog would not fit into the time of a transaction.
+    let batches = batches(&lab, &topic);
+    assert!(batches.iter().all(|records| (10..200).contains(records)), "{batches:?}");
+    assert!(batches.iter().sum::<u32>() >= 2_000, "{batches:?}");
 
-    // Not for ever: one by one they are slow.
+    // Not for ever: larger ones are faster.
     tokio::time::sleep(4 * config.transaction_timeout).await;
     sent(&mut *producer, vec![record(&topic, 0, "alone")]).await;
     committed(producer.commit().await);
@@ -129,4 +146,34 @@ async fn a_batch_that_is_too_large_blames_no_record_that_is_not() {
     producer.begin().await.expect("begin");
     producer.send(small()).await.expect("send");
     producer.acknowledged().await.expect_err("together they are too large");
+    producer.abort().await;
+    let (_, refused) = blamed(&kafka, &id, small).await;
+    assert!(refused.is_empty(), "{refused:?}");
+}
+
+/// The number of records of each batch in partition 0, from the broker's file; markers are no batches of records.
+fn batches(lab: &Lab, topic: &str) -> Vec<u32> {
+    let mut directories = vec![lab.broker(0).directory().to_owned()];
+    let mut found = None;
+    while let Some(directory) = directories.pop() {
+        for entry in directory.read_dir().expect("directory").map(|entry| entry.expect("entry").path()) {
+            if entry.is_dir() && entry.ends_with(format!("{topic}-0")) {
+                found = Some(entry.join("00000000000000000000.log"));
+            } else if entry.is_dir() {
+                directories.push(entry);
+            }
+        }
+    }
+    let log = std::fs::read(found.expect("the partition's directory")).expect("log");
+    let number = |at: usize| u32::from_be_bytes(log[at..at + 4].try_into().expect("four bytes"));
+    let (mut batches, mut at) = (Vec::new(), 0);
+    // Offset (8 bytes), length of what follows (4), leader epoch (4), magic (1), CRC (4), attributes (2), ..., records at 57.
+    while at + 61 <= log.len() && number(at + 8) > 0 {
+        let control = log[at + 22] & 0x20 != 0;
+        if !control {
+            batches.push(number(at + 57));
+        }
+        at += 12 + number(at + 8) as usize;
+    }
+    batches
 }

@@ -198,8 +198,8 @@ impl KafkaConfig {
         config
     }
 
-    /// A transactional producer; `single`: every record travels alone, so that a refusal names the right one.
-    pub(super) fn producer(&self, transactional_id: &str, single: bool) -> ClientConfig {
+    /// A transactional producer; `batch_size`: the most bytes that records may have to travel together.
+    pub(super) fn producer(&self, transactional_id: &str, batch_size: Option<usize>) -> ClientConfig {
         let mut config = self.client();
         config
             .set("transactional.id", transactional_id)
@@ -213,8 +213,8 @@ impl KafkaConfig {
             .set("queue.buffering.max.kbytes", SEND_BUFFER_KIB.to_string())
             .set("queue.buffering.max.messages", "0")
             .set("topic.metadata.propagation.max.ms", ms(TOPIC_PROPAGATION));
-        if single {
-            config.set("batch.num.messages", "1");
+        if let Some(bytes) = batch_size {
+            config.set("batch.size", bytes.to_string());
         }
         config
     }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use rdkafka::{
-    ClientContext, Message as _, config::RDKafkaLogLevel, error::KafkaError, message::DeliveryResult,
+    ClientContext, Message as _,
+    config::RDKafkaLogLevel,
+    error::KafkaError,
+    message::{BorrowedMessage, DeliveryResult, Headers as _},
     producer::ProducerContext,
 };
 use tokio::sync::Notify;
@@ -31,7 +34,7 @@ struct State {
     sent: usize,
     done: usize,
     refusals: Vec<Refusal>,
-    refused_batches: usize,
+    too_large: Vec<usize>,
     failure: Option<Error>,
     waiting_thread: bool,
     /// Topics that the coordinator does not let this transaction write to.
@@ -41,8 +44,8 @@ struct State {
 /// How the records of a transaction ended.
 pub(super) struct Settled {
     pub(super) refusals: Vec<Refusal>,
-    /// How many of them brokers refused as too large, alone or for what travelled along.
-    pub(super) refused_batches: usize,
+    /// Bytes of each of those that brokers refused as too large, alone or for what travelled along.
+    pub(super) too_large: Vec<usize>,
     pub(super) failure: Option<Error>,
 }
 
@@ -84,7 +87,8 @@ impl Deliveries {
     /// Without an offset it is librdkafka's own conclusion that a record arrived, from a later batch that did: an order
     /// that the broker does not check in a partition to which this producer has not written yet. There the earlier
     /// batch, if a broker that was not ready refused it, is in no log and would never be sent again.
-    fn delivered(&self, index: usize, topic: &str, outcome: Result<i64, &KafkaError>) {
+    fn delivered(&self, index: usize, record: &BorrowedMessage<'_>, outcome: Result<i64, &KafkaError>) {
+        let topic = record.topic();
         let mut state = self.lock();
         match outcome {
             Err(_) if state.denied.contains(topic) => {
@@ -99,7 +103,9 @@ impl Deliveries {
                 state.failure.get_or_insert_with(|| Error::new(Kind::Unavailable, text));
             }
             Err(error) if fault::refuses_for_good(error) => {
-                state.refused_batches += usize::from(fault::refuses_the_batch(error));
+                if fault::refuses_the_batch(error) {
+                    state.too_large.push(size(record));
+                }
                 state.refusals.push(Refusal { index, reason: error.to_string() });
             }
             Err(error) => {
@@ -164,7 +170,7 @@ impl Deliveries {
             state.failure =
                 Some(Error::new(Kind::Conflict, "a record of this transaction was not acknowledged"));
         }
-        Settled { refusals, refused_batches: std::mem::take(&mut state.refused_batches), failure }
+        Settled { refusals, too_large: std::mem::take(&mut state.too_large), failure }
     }
 }
 
@@ -189,10 +195,18 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
         match result {
-            Ok(record) => self.0.delivered(index, record.topic(), Ok(record.offset())),
-            Err((error, record)) => self.0.delivered(index, record.topic(), Err(error)),
+            Ok(record) => self.0.delivered(index, record, Ok(record.offset())),
+            Err((error, record)) => self.0.delivered(index, record, Err(error)),
         }
     }
+}
+
+/// Bytes of key, payload and headers.
+fn size(record: &BorrowedMessage<'_>) -> usize {
+    let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+    let headers = record.headers().into_iter().flat_map(|headers| headers.iter());
+    let headers: usize = headers.map(|header| header.key.len() + length(header.value)).sum();
+    length(record.key()) + length(record.payload()) + headers
 }
 
 /// The topic that the coordinator refuses to add to a transaction. librdkafka fails the whole transaction then and purges its

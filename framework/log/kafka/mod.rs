@@ -15,6 +15,7 @@ use crate::{
 
 mod admin;
 mod assignments;
+mod batch_size;
 mod bell;
 mod config;
 mod consumer;
@@ -34,18 +35,19 @@ mod received;
 mod topic_id;
 mod topics;
 
+use batch_size::BatchSizes;
 pub use config::KafkaConfig;
 use consumer::KafkaConsumer;
 use logging::Quiet;
 pub use options::Options;
-use producer::{KafkaProducer, Singles};
+use producer::KafkaProducer;
 
 /// A Kafka cluster. Cheap to clone; every producer and consumer has connections and a thread of its own.
 #[derive(Clone)]
 pub struct Kafka {
     config: Arc<KafkaConfig>,
     admin: Arc<AdminClient<Quiet>>,
-    singles: Singles,
+    batch_sizes: BatchSizes,
 }
 
 impl Kafka {
@@ -61,7 +63,7 @@ impl Kafka {
             .admin()
             .create_with_context(Quiet)
             .map_err(|error| fault::failed("kafka client", error))?;
-        Ok(Self { config: Arc::new(config), admin: Arc::new(admin), singles: Singles::default() })
+        Ok(Self { config: Arc::new(config), admin: Arc::new(admin), batch_sizes: BatchSizes::default() })
     }
 
     /// Runs what blocks where it may.
@@ -87,7 +89,7 @@ impl Log for Kafka {
     }
 
     async fn producer(&self, transactional_id: &str) -> Result<Box<dyn Producer>> {
-        Ok(Box::new(KafkaProducer::start(&self.config, transactional_id, &self.singles).await?))
+        Ok(Box::new(KafkaProducer::start(&self.config, transactional_id, &self.batch_sizes).await?))
     }
 
     async fn consumer(&self, subscription: &Subscription) -> Result<(Arc<dyn Consumer>, ConsumerEvents)> {

@@ -1,8 +1,7 @@
 //! A transactional producer, as async callers see it.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
@@ -11,6 +10,7 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 use tokio::{sync::oneshot, time};
 
 use super::{
+    batch_size::{self, BatchSize, BatchSizes},
     config::KafkaConfig,
     deliveries::Deliveries,
     producer_thread::{self, Command, Reply, Setup, Timed},
@@ -29,12 +29,9 @@ const SETTLING: Duration = Duration::from_millis(6);
 /// How long the rest of a transaction may still be acknowledged after a refusal, to find others.
 const AFTER_REFUSAL: Duration = Duration::from_millis(250);
 
-/// For how long records travel alone after a batch was too large, in transaction time-outs: each by itself takes many
-/// times as long.
-const SINGLE_FOR: u32 = 4;
-
-/// Transactional ids whose topics take smaller batches than we make: until then their next producer sends records alone.
-pub(super) type Singles = Arc<Mutex<HashMap<String, Instant>>>;
+/// How long batches stay small after some were too large, in transaction time-outs. Then a transaction fails if the topic
+/// still takes none that are larger.
+const SMALL_FOR: u32 = 4;
 
 /// The async end of a producer's thread.
 pub(super) struct KafkaProducer {
@@ -45,9 +42,9 @@ pub(super) struct KafkaProducer {
     rotation: Option<Rotation>,
     commit_tried: bool,
     committed_at: Option<Instant>,
-    /// Records travel alone until then.
-    single: Option<Instant>,
-    singles: Singles,
+    /// `None`: batches are as large as librdkafka likes.
+    batch_size: Option<BatchSize>,
+    batch_sizes: BatchSizes,
     timeout: Duration,
     /// librdkafka's own time-out for offsets is no use while their coordinator is away: it may stay for half a minute. A
     /// new producer finds the new coordinator at once.
@@ -57,9 +54,8 @@ pub(super) struct KafkaProducer {
 }
 
 impl KafkaProducer {
-    pub(super) async fn start(config: &KafkaConfig, id: &str, singles: &Singles) -> Result<Self> {
-        let single = singles.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied();
-        let single = single.filter(|until| *until > Instant::now());
+    pub(super) async fn start(config: &KafkaConfig, id: &str, batch_sizes: &BatchSizes) -> Result<Self> {
+        let batch_size = batch_sizes.next(id, Instant::now(), config.transaction_timeout * SMALL_FOR);
         let (commands, inbox) = mpsc::channel();
         let deliveries = Arc::new(Deliveries::default());
         let (ready, readied) = oneshot::channel();
@@ -67,7 +63,7 @@ impl KafkaProducer {
         let offsets_timeout = (config.socket_timeout * 2).min(config.call_timeout);
         let setup = Setup {
             id: id.to_owned(),
-            config: config.producer(id, single.is_some()),
+            config: config.producer(id, batch_size.map(|size| size.bytes)),
             call_timeout: config.call_timeout,
             offsets_timeout,
             abort_timeout: config.socket_timeout.min(config.call_timeout),
@@ -94,8 +90,8 @@ impl KafkaProducer {
             rotation: None,
             commit_tried: false,
             committed_at: None,
-            single,
-            singles: Arc::clone(singles),
+            batch_size,
+            batch_sizes: batch_sizes.clone(),
             timeout: config.call_timeout,
             offsets_timeout,
             slow: config.slow_call(),
@@ -223,13 +219,14 @@ impl Producer for KafkaProducer {
             self.deliveries.changed(next.saturating_duration_since(now)).await;
         }
         let settled = self.deliveries.settled();
-        if settled.refused_batches > 1 && self.single.is_none() {
-            let until = Instant::now() + self.delivery_timeout * SINGLE_FOR;
-            self.singles.lock().unwrap_or_else(PoisonError::into_inner).insert(self.id.clone(), until);
+        let together = batch_size::together(&settled.too_large, self.batch_size);
+        if together > 0 {
+            let hold = self.delivery_timeout * SMALL_FOR;
+            let bytes = self.batch_sizes.reduce(&self.id, together, Instant::now(), hold);
             return Err(Error::new(
                 Kind::Unavailable,
                 format!(
-                    "a batch of producer {:?} was too large; the next one sends records alone to find which",
+                    "a batch of producer {:?} was too large for its topic: {bytes} bytes are tried next",
                     self.id
                 ),
             ));
@@ -288,7 +285,7 @@ impl Producer for KafkaProducer {
                 self.committed_at = Some(Instant::now());
                 if answer.took >= self.slow {
                     self.rotate(Rotation::SlowCommit);
-                } else if self.single.is_some_and(|until| Instant::now() >= until) {
+                } else if self.batch_size.is_some_and(|size| Instant::now() >= size.until) {
                     self.rotate(Rotation::Batches);
                 }
                 Commit::Committed
