@@ -6,67 +6,80 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// librdkafka makes no larger ones, whatever the message size (its default of `batch.size`).
-const LARGEST: usize = 1_000_000;
 /// Below this every record travels alone.
 const SMALLEST: usize = 256;
 /// How much less is tried after a refusal, and how much more after a while.
 const FACTOR: usize = 4;
 
-/// The transactional ids whose topics take smaller batches than librdkafka makes.
-#[derive(Debug, Clone, Default)]
-pub(super) struct BatchSizes(Arc<Mutex<HashMap<String, BatchSize>>>);
+/// The batch size of each transactional id.
+#[derive(Debug, Clone)]
+pub(super) struct BatchSizes {
+    usual: usize,
+    /// Of those whose topics took none of the usual size.
+    small: Arc<Mutex<HashMap<String, BatchSize>>>,
+}
 
 /// The most bytes that a batch of more than one record may have, `batch.size`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BatchSize {
     pub(super) bytes: usize,
-    /// Then larger ones are tried; for ever, small ones would cost too much.
-    pub(super) until: Instant,
+    until: Option<Instant>,
+}
+
+impl BatchSize {
+    /// Whether larger ones should be tried: for ever, small ones would cost too much.
+    pub(super) fn is_over(self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now >= until)
+    }
 }
 
 impl BatchSizes {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, BatchSize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// All are of the usual size.
+    pub(super) fn new(usual: usize) -> Self {
+        Self { usual, small: Arc::default() }
     }
 
-    /// For the next producer of that id; `None`: as librdkafka likes.
-    pub(super) fn next(&self, id: &str, now: Instant, hold: Duration) -> Option<BatchSize> {
-        let mut sizes = self.lock();
-        let size = sizes.get_mut(id)?;
-        if now >= size.until {
-            *size = BatchSize { bytes: size.bytes.max(SMALLEST) * FACTOR, until: now + hold };
-        }
-        let size = *size;
-        if size.bytes >= LARGEST {
-            sizes.remove(id);
-            return None;
-        }
-        Some(size)
+    fn small(&self) -> MutexGuard<'_, HashMap<String, BatchSize>> {
+        self.small.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// After records of `together` bytes that may have shared batches were refused as too large; answers the new size.
+    pub(super) fn of(&self, id: &str) -> BatchSize {
+        self.small().get(id).copied().unwrap_or(BatchSize { bytes: self.usual, until: None })
+    }
+
+    /// After records of `together` bytes that may have shared a batch were refused as too large; answers the new size.
     pub(super) fn reduce(&self, id: &str, together: usize, now: Instant, hold: Duration) -> usize {
-        let mut sizes = self.lock();
-        let used = sizes.get(id).map_or(LARGEST, |size| size.bytes);
-        let bytes = match together.min(used) / FACTOR {
+        let bytes = match together.min(self.of(id).bytes) / FACTOR {
             ..SMALLEST => 1,
             bytes => bytes,
         };
-        sizes.insert(id.to_owned(), BatchSize { bytes, until: now + hold });
+        self.small().insert(id.to_owned(), BatchSize { bytes, until: Some(now + hold) });
         bytes
+    }
+
+    /// After a commit with batches of a size whose time is over.
+    pub(super) fn raise(&self, id: &str, now: Instant, hold: Duration) {
+        let bytes = self.of(id).bytes.max(SMALLEST) * FACTOR;
+        let mut small = self.small();
+        match bytes < self.usual {
+            true => small.insert(id.to_owned(), BatchSize { bytes, until: Some(now + hold) }),
+            false => small.remove(id),
+        };
     }
 }
 
-/// Bytes of the records that may have been refused for what they shared a batch with, of all that were refused as too
-/// large, given the bytes of each. A batch is refused with all of its records, and who fills one is alone in it.
-pub(super) fn together(refused: &[usize], size: Option<BatchSize>) -> usize {
-    if refused.len() < 2 {
-        return 0;
-    }
-    let most = size.map_or(LARGEST, |size| size.bytes);
-    // Of no bytes there are records, too.
-    refused.iter().map(|bytes| *bytes.max(&1)).filter(|bytes| *bytes < most).sum()
+/// The bytes of each record that a broker refused as too large, alone or for what travelled along, by partition.
+pub(super) type TooLarge = HashMap<(String, i32), Vec<usize>>;
+
+/// Bytes of those records of a partition that may have been refused for what they shared a batch with, where they are
+/// most. A batch is refused with all of its records, and who fills one, of `most` bytes, is alone in it.
+pub(super) fn together(refused: &TooLarge, most: usize) -> usize {
+    let of_partition = |records: &Vec<usize>| {
+        // Of no bytes there are records, too.
+        let shared = || records.iter().map(|bytes| *bytes.max(&1)).filter(|bytes| *bytes < most);
+        if shared().count() < 2 { 0 } else { shared().sum() }
+    };
+    refused.values().map(of_partition).max().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -77,41 +90,44 @@ mod tests {
 
     #[test]
     fn sizes_fall_from_what_was_refused_and_rise_again_step_by_step() {
-        let (sizes, mut now) = (BatchSizes::default(), Instant::now());
-        assert_eq!(sizes.next("a", now, HOLD), None);
+        let (sizes, now) = (BatchSizes::new(1_000_000), Instant::now());
+        assert_eq!(sizes.of("a"), BatchSize { bytes: 1_000_000, until: None });
         assert_eq!(sizes.reduce("a", 5_000_000, now, HOLD), 250_000);
         assert_eq!(sizes.reduce("a", 40_000, now, HOLD), 10_000);
-        assert_eq!(sizes.next("a", now, HOLD), Some(BatchSize { bytes: 10_000, until: now + HOLD }));
-        assert_eq!(sizes.next("b", now, HOLD), None);
+        assert!(!sizes.of("a").is_over(now) && sizes.of("a").is_over(now + HOLD));
+        assert_eq!(sizes.of("b").bytes, 1_000_000);
         let mut risen = Vec::new();
-        loop {
-            now += HOLD;
-            match sizes.next("a", now, HOLD) {
-                Some(size) => risen.push(size.bytes),
-                None => break,
-            }
+        while sizes.of("a").until.is_some() {
+            sizes.raise("a", now, HOLD);
+            risen.push(sizes.of("a").bytes);
         }
-        assert_eq!(risen, [40_000, 160_000, 640_000]);
-        assert_eq!(sizes.next("a", now, HOLD), None);
-    }
-
-    #[test]
-    fn who_is_alone_in_a_batch_shares_it_with_nobody() {
-        let size = |bytes| Some(BatchSize { bytes, until: Instant::now() });
-        assert_eq!(together(&[300], size(5_000)), 0);
-        assert_eq!(together(&[300, 400], size(5_000)), 700);
-        assert_eq!(together(&[6_000, 5_000], size(5_000)), 0);
-        assert_eq!(together(&[6_000, 400], size(5_000)), 400);
-        assert_eq!(together(&[0, 0], size(5_000)), 2);
-        assert_eq!(together(&[0, 0, 7], size(1)), 0);
-        assert_eq!(together(&[1_000_000, 999_999], None), 999_999);
+        assert_eq!(risen, [40_000, 160_000, 640_000, 1_000_000]);
+        assert!(!sizes.of("a").is_over(now + HOLD));
     }
 
     #[test]
     fn in_the_end_every_record_travels_alone() {
-        let (sizes, now) = (BatchSizes::default(), Instant::now());
+        let (sizes, now) = (BatchSizes::new(1_000_000), Instant::now());
         let fallen: Vec<usize> = (0..8).map(|_| sizes.reduce("a", usize::MAX, now, HOLD)).collect();
         assert_eq!(fallen, [250_000, 62_500, 15_625, 3_906, 976, 1, 1, 1]);
-        assert_eq!(sizes.next("a", now + HOLD, HOLD).map(|size| size.bytes), Some(1_024));
+        sizes.raise("a", now, HOLD);
+        assert_eq!(sizes.of("a").bytes, 1_024);
+    }
+
+    #[test]
+    fn who_is_alone_in_a_batch_shares_it_with_nobody() {
+        let together = |records: &[&[usize]], most| {
+            let partitions = (0..).map(|partition| ("t".to_owned(), partition));
+            together(&partitions.zip(records.iter().map(|each| each.to_vec())).collect(), most)
+        };
+        assert_eq!(together(&[], 5_000), 0);
+        assert_eq!(together(&[&[300]], 5_000), 0);
+        assert_eq!(together(&[&[300, 400]], 5_000), 700);
+        assert_eq!(together(&[&[300], &[400]], 5_000), 0);
+        assert_eq!(together(&[&[300, 400], &[500, 600, 700], &[1]], 5_000), 1_800);
+        assert_eq!(together(&[&[6_000, 5_000]], 5_000), 0);
+        assert_eq!(together(&[&[6_000, 400]], 5_000), 0);
+        assert_eq!(together(&[&[0, 0]], 5_000), 2);
+        assert_eq!(together(&[&[0, 0, 7]], 1), 0);
     }
 }

@@ -20,6 +20,8 @@ const FETCH_WAIT: Duration = Duration::from_millis(100);
 /// How long a topic that brokers say is unknown may still turn up; librdkafka's 30 s exceed the transaction.
 const TOPIC_PROPAGATION: Duration = Duration::from_secs(5);
 /// What a transaction may hold in memory on its way out, in KiB.
+/// librdkafka's default of `batch.size`.
+const BATCH_SIZE: usize = 1_000_000;
 const SEND_BUFFER_KIB: usize = 64 * 1024;
 /// What librdkafka takes for `message.max.bytes` and `fetch.message.max.bytes`.
 const LARGEST_MESSAGE: usize = 64_000_000;
@@ -198,8 +200,15 @@ impl KafkaConfig {
         config
     }
 
+    /// The most bytes of a batch while every topic takes it.
+    pub(super) fn batch_size(&self) -> usize {
+        let option = self.options.iter().find(|(name, _)| *name == "batch.size");
+        let bytes = option.and_then(|(_, value)| value.parse().ok()).unwrap_or(BATCH_SIZE);
+        bytes.min(self.max_message_size)
+    }
+
     /// A transactional producer; `batch_size`: the most bytes that records may have to travel together.
-    pub(super) fn producer(&self, transactional_id: &str, batch_size: Option<usize>) -> ClientConfig {
+    pub(super) fn producer(&self, transactional_id: &str, batch_size: usize) -> ClientConfig {
         let mut config = self.client();
         config
             .set("transactional.id", transactional_id)
@@ -209,13 +218,11 @@ impl KafkaConfig {
             .set("acks", "all")
             .set("partitioner", "murmur2_random")
             .set("linger.ms", ms(self.linger))
+            .set("batch.size", batch_size.to_string())
             .set("message.max.bytes", self.max_message_size.to_string())
             .set("queue.buffering.max.kbytes", SEND_BUFFER_KIB.to_string())
             .set("queue.buffering.max.messages", "0")
             .set("topic.metadata.propagation.max.ms", ms(TOPIC_PROPAGATION));
-        if let Some(bytes) = batch_size {
-            config.set("batch.size", bytes.to_string());
-        }
         config
     }
 

@@ -15,7 +15,7 @@ use rdkafka::{
 };
 use tokio::sync::Notify;
 
-use super::{fault, logging};
+use super::{batch_size::TooLarge, fault, logging};
 use crate::{
     error::{Error, Kind},
     log::Refusal,
@@ -34,7 +34,7 @@ struct State {
     sent: usize,
     done: usize,
     refusals: Vec<Refusal>,
-    too_large: Vec<usize>,
+    too_large: TooLarge,
     failure: Option<Error>,
     waiting_thread: bool,
     /// Topics that the coordinator does not let this transaction write to.
@@ -44,8 +44,7 @@ struct State {
 /// How the records of a transaction ended.
 pub(super) struct Settled {
     pub(super) refusals: Vec<Refusal>,
-    /// Bytes of each of those that brokers refused as too large, alone or for what travelled along.
-    pub(super) too_large: Vec<usize>,
+    pub(super) too_large: TooLarge,
     pub(super) failure: Option<Error>,
 }
 
@@ -104,7 +103,8 @@ impl Deliveries {
             }
             Err(error) if fault::refuses_for_good(error) => {
                 if fault::refuses_the_batch(error) {
-                    state.too_large.push(size(record));
+                    let partition = (topic.to_owned(), record.partition());
+                    state.too_large.entry(partition).or_default().push(size(record));
                 }
                 state.refusals.push(Refusal { index, reason: error.to_string() });
             }

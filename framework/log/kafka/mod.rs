@@ -59,11 +59,12 @@ impl Kafka {
         let mut problems = Problems::default();
         config.report(&mut problems);
         problems.into_result()?;
+        let batch_sizes = BatchSizes::new(config.batch_size());
         let admin = config
             .admin()
             .create_with_context(Quiet)
             .map_err(|error| fault::failed("kafka client", error))?;
-        Ok(Self { config: Arc::new(config), admin: Arc::new(admin), batch_sizes: BatchSizes::default() })
+        Ok(Self { config: Arc::new(config), admin: Arc::new(admin), batch_sizes })
     }
 
     /// Runs what blocks where it may.

@@ -10,12 +10,11 @@ pub struct Options(BTreeMap<String, String>);
 
 impl Options {
     /// What the protocol rests on, and what has a field of its own.
-    const OURS: [&'static str; 38] = [
+    const OURS: [&'static str; 37] = [
         "acks",
         "allow.auto.create.topics",
         "auto.commit.enable",
         "auto.offset.reset",
-        "batch.num.messages",
         "bootstrap.servers",
         "client.id",
         "delivery.timeout.ms",

@@ -42,8 +42,7 @@ pub(super) struct KafkaProducer {
     rotation: Option<Rotation>,
     commit_tried: bool,
     committed_at: Option<Instant>,
-    /// `None`: batches are as large as librdkafka likes.
-    batch_size: Option<BatchSize>,
+    batch_size: BatchSize,
     batch_sizes: BatchSizes,
     timeout: Duration,
     /// librdkafka's own time-out for offsets is no use while their coordinator is away: it may stay for half a minute. A
@@ -55,7 +54,7 @@ pub(super) struct KafkaProducer {
 
 impl KafkaProducer {
     pub(super) async fn start(config: &KafkaConfig, id: &str, batch_sizes: &BatchSizes) -> Result<Self> {
-        let batch_size = batch_sizes.next(id, Instant::now(), config.transaction_timeout * SMALL_FOR);
+        let batch_size = batch_sizes.of(id);
         let (commands, inbox) = mpsc::channel();
         let deliveries = Arc::new(Deliveries::default());
         let (ready, readied) = oneshot::channel();
@@ -63,7 +62,7 @@ impl KafkaProducer {
         let offsets_timeout = (config.socket_timeout * 2).min(config.call_timeout);
         let setup = Setup {
             id: id.to_owned(),
-            config: config.producer(id, batch_size.map(|size| size.bytes)),
+            config: config.producer(id, batch_size.bytes),
             call_timeout: config.call_timeout,
             offsets_timeout,
             abort_timeout: config.socket_timeout.min(config.call_timeout),
@@ -120,6 +119,10 @@ impl KafkaProducer {
                 ))
             }
         }
+    }
+
+    fn small_for(&self) -> Duration {
+        self.delivery_timeout * SMALL_FOR
     }
 
     fn give_up(&mut self) {
@@ -219,10 +222,9 @@ impl Producer for KafkaProducer {
             self.deliveries.changed(next.saturating_duration_since(now)).await;
         }
         let settled = self.deliveries.settled();
-        let together = batch_size::together(&settled.too_large, self.batch_size);
+        let together = batch_size::together(&settled.too_large, self.batch_size.bytes);
         if together > 0 {
-            let hold = self.delivery_timeout * SMALL_FOR;
-            let bytes = self.batch_sizes.reduce(&self.id, together, Instant::now(), hold);
+            let bytes = self.batch_sizes.reduce(&self.id, together, Instant::now(), self.small_for());
             return Err(Error::new(
                 Kind::Unavailable,
                 format!(
@@ -285,7 +287,8 @@ impl Producer for KafkaProducer {
                 self.committed_at = Some(Instant::now());
                 if answer.took >= self.slow {
                     self.rotate(Rotation::SlowCommit);
-                } else if self.batch_size.is_some_and(|size| Instant::now() >= size.until) {
+                } else if self.batch_size.is_over(Instant::now()) {
+                    self.batch_sizes.raise(&self.id, Instant::now(), self.small_for());
                     self.rotate(Rotation::Batches);
                 }
                 Commit::Committed
