@@ -1,5 +1,7 @@
 //! The framework's own tables are made once, by whoever comes first.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, postgres::PgPoolOptions};
 use tidelock::{
@@ -81,6 +83,30 @@ async fn a_migration_that_fails_leaves_nothing() {
     assert_eq!(shop.count("pg_tables WHERE schemaname = 'tidelock'").await, 1);
     shop.run("DROP TABLE tidelock.inbox").await;
     shop.postgres.migrate().await.unwrap();
+    shop.postgres.check().await.unwrap();
+}
+
+/// Whoever needs the table goes on while an upgrade waits for a transaction that is open for long.
+#[tokio::test]
+async fn an_upgrade_that_waits_keeps_nobody_waiting() {
+    let shop = Shop::new().await;
+    let (version_3, version_4) =
+        ("ALTER TABLE tidelock.fence DROP COLUMN claim", "tidelock.migration WHERE version = 4");
+    shop.run(&format!("{version_3}; DELETE FROM {version_4}")).await;
+    let mut reader = shop.postgres.pool().begin().await.unwrap();
+    sqlx::query("SELECT count(*) FROM tidelock.fence").execute(&mut *reader).await.unwrap();
+    let upgraded = shop.again().await.postgres;
+    let upgrade = tokio::spawn(async move { upgraded.migrate().await });
+    let waits = "pg_locks WHERE relation = 'tidelock.fence'::regclass AND NOT granted";
+    while shop.count(waits).await == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let others = shop.count("tidelock.fence");
+    assert_eq!(tokio::time::timeout(Duration::from_secs(20), others).await, Ok(0));
+    assert_eq!(shop.count(version_4).await, 0);
+    reader.rollback().await.unwrap();
+    upgrade.await.unwrap().unwrap();
+    assert_eq!(shop.count(version_4).await, 1);
     shop.postgres.check().await.unwrap();
 }
 

@@ -65,6 +65,33 @@ async fn a_lock_that_is_held_for_long_is_an_error() {
     shop.claim(ALL).await;
 }
 
+/// Durable, never compiled, never a scan where there is an index: whatever the database has for a default.
+#[tokio::test]
+async fn the_frameworks_statements_have_settings_of_their_own() {
+    let shop = fenced().await;
+    let (_, name) = shop.url.rsplit_once('/').unwrap();
+    let ours =
+        [("enable_seqscan", "off"), ("jit", "off"), ("row_security", "off"), ("synchronous_commit", "on")];
+    for (setting, value) in ours {
+        let other = if value == "on" { "off" } else { "on" };
+        shop.run(&format!("ALTER DATABASE {name} SET {setting} = {other}")).await;
+    }
+    shop.run(
+        "CREATE TABLE seen (name text, setting text);
+         CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS
+         'BEGIN INSERT INTO seen SELECT name, setting FROM pg_settings; RETURN NULL; END';
+         CREATE TRIGGER see AFTER UPDATE ON tidelock.fence EXECUTE FUNCTION see()",
+    )
+    .await;
+    let submitted = Submitted { next_offset: 0, pending: Default::default(), claim: 0 };
+    let claimed = shop.again().await.postgres.claim_outputs(&key(0), &submitted, "second").await;
+    assert_eq!(claimed.unwrap(), Some(1));
+    for (setting, value) in ours {
+        let seen = format!("seen WHERE name = '{setting}' AND setting = '{value}'");
+        assert_eq!(shop.count(&seen).await, 1, "{setting}");
+    }
+}
+
 /// A key of any length can be published, so it must be possible to quarantine it.
 #[tokio::test]
 async fn a_key_that_is_longer_than_a_b_tree_takes() {

@@ -27,6 +27,13 @@ fn kind(error: &SqlxError) -> Kind {
     }
 }
 
+/// Whether a lock was not to be had within `lock_timeout`.
+pub(super) fn lock_not_available(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<SqlxError>());
+    let code = cause.and_then(SqlxError::as_database_error).and_then(|database| database.code());
+    code.is_some_and(|code| code == "55P03")
+}
+
 /// Whether the server itself answered: then the statement had no effect.
 pub(super) fn answered(error: &SqlxError) -> bool {
     let SqlxError::Database(database) = error else { return false };
