@@ -1,4 +1,4 @@
-//! Less of a CPU, and how much memory a process has.
+//! Less of a CPU, less memory, and how much of it a process has.
 
 use std::fs;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -78,13 +78,15 @@ impl Server {
     }
 }
 
-/// Resident memory of a process, in bytes.
+/// Memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// Now.
+    /// Resident now.
     pub now: u64,
-    /// The most there ever was.
+    /// The most that was ever resident.
     pub peak: u64,
+    /// Of its own and writable, resident or not: what [`limit_memory`] limits.
+    pub data: u64,
 }
 
 /// How much memory a process has; none when there is no such process.
@@ -94,5 +96,12 @@ pub fn memory(pid: u32) -> Option<Memory> {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         Some(line.split_ascii_whitespace().next()?.parse::<u64>().ok()? * 1024)
     };
-    Some(Memory { now: bytes("VmRSS:")?, peak: bytes("VmHWM:")? })
+    Some(Memory { now: bytes("VmRSS:")?, peak: bytes("VmHWM:")?, data: bytes("VmData:")? })
+}
+
+/// Lets a running process have no more memory of its own than so many bytes ([`Memory::data`]), until it ends: an
+/// allocation beyond it fails. Children that it starts from then on have the same limit.
+pub fn limit_memory(pid: u32, bytes: u64) -> Result<()> {
+    // The soft limit alone: to lift it again takes no privilege.
+    process::limit(pid, &format!("--data={bytes}:"), None)
 }

@@ -1,9 +1,6 @@
 //! A disk that is full, without the privilege to make one.
 
-use std::os::unix::process::CommandExt;
-use std::process::Command;
-
-use crate::{Error, Result, Server, jars, process};
+use crate::{Error, Result, Server, process};
 
 impl Server {
     /// Lets no file of the running server grow beyond so many bytes (none: no limit again), until it ends: to the server
@@ -23,30 +20,17 @@ impl Server {
     ///   would: it lives on without the partition, whose creation succeeds all the same.
     pub fn limit_file_size(&self, bytes: Option<u64>) -> Result<()> {
         let pid = self.pid().ok_or_else(|| Error::NotRunning { server: self.name().into() })?;
-        if !jars::on_path("prlimit") {
-            return Err(Error::Missing { what: "prlimit", hint: "install util-linux" });
-        }
         // The soft limit alone: to lift it again takes no privilege.
         let limit =
             format!("--fsize={}:", bytes.map_or_else(|| "unlimited".into(), |bytes| bytes.to_string()));
         // The first one first: whom it starts from then on inherits it.
-        self.limit_one(pid, &limit)?;
+        process::limit(pid, &limit, self.user())?;
         for child in process::children(pid) {
-            match self.limit_one(child, &limit) {
+            match process::limit(child, &limit, self.user()) {
                 Err(error) if process::alive(child) => return Err(error),
                 _ => {}
             }
         }
         Ok(())
-    }
-
-    /// As the server's own user: limits of another's process take a privilege.
-    fn limit_one(&self, pid: u32, limit: &str) -> Result<()> {
-        let mut command = Command::new("prlimit");
-        command.args(["--pid", &pid.to_string(), limit]).current_dir("/");
-        if let Some((user, group)) = self.user() {
-            command.uid(user).gid(group);
-        }
-        process::run(&mut command).map(drop)
     }
 }

@@ -48,8 +48,8 @@ mod watchdog;
 
 pub use builder::{Builder, root};
 pub use clock::Clock;
-pub use cluster::{Cluster, Partition};
-pub use cpu::{CpuLimit, Memory, memory};
+pub use cluster::{Cluster, Partition, Right};
+pub use cpu::{CpuLimit, Memory, limit_memory, memory};
 pub use error::{Error, Result};
 pub use jars::{KAFKA_VERSION, fetch};
 pub use lab::Lab;

@@ -1,13 +1,14 @@
 //! Processes as the system shows them.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use crate::{Error, Result};
+use crate::{Error, Result, jars};
 
 /// The processes whose parent is `parent`, from `/proc`.
 pub(crate) fn children(parent: u32) -> Vec<u32> {
@@ -70,6 +71,19 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
         status: status.to_string(),
         output: tail(&String::from_utf8_lossy(&output), 30),
     })
+}
+
+/// Sets a limit of a running process by `prlimit`, as its own user: limits of another's process take a privilege.
+pub(crate) fn limit(pid: u32, limit: &str, user: Option<(u32, u32)>) -> Result<()> {
+    if !jars::on_path("prlimit") {
+        return Err(Error::Missing { what: "prlimit", hint: "install util-linux" });
+    }
+    let mut command = Command::new("prlimit");
+    command.args(["--pid", &pid.to_string(), limit]).current_dir("/");
+    if let Some((user, group)) = user {
+        command.uid(user).gid(group);
+    }
+    run(&mut command).map(drop)
 }
 
 /// The last lines of a text.

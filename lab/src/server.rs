@@ -81,6 +81,11 @@ impl Server {
         &self.spec.directory
     }
 
+    /// Where it writes what it has to say, besides the console.
+    pub fn log(&self) -> &Path {
+        &self.spec.log
+    }
+
     pub(crate) fn own_clock(&self) -> Option<&Clock> {
         self.spec.clock.as_ref()
     }
@@ -177,7 +182,26 @@ impl Server {
         process::signal_group(pid, Signal::SIGKILL);
         child.wait().map_err(Error::io(format!("wait for {}", self.name())))?;
         self.watchdog.release(pid, self.spec.stop_immediate);
-        // A backend that lives on keeps PostgreSQL from starting again.
+        self.wait_gone(&children)
+    }
+
+    /// SIGKILL to the server's first process alone. PostgreSQL's backends find out by themselves, each when it next waits for
+    /// something, and end; only then may the server start again. Returns when all of them are gone.
+    pub fn kill_first(&self) -> Result<()> {
+        let mut running = self.running();
+        let Some(Running { mut child, .. }) = running.take() else {
+            return Err(self.not_running());
+        };
+        let pid = child.id();
+        let children = process::children(pid);
+        process::signal(pid, Signal::SIGKILL);
+        child.wait().map_err(Error::io(format!("wait for {}", self.name())))?;
+        self.watchdog.release(pid, self.spec.stop_immediate);
+        self.wait_gone(&children)
+    }
+
+    /// A backend that lives on keeps PostgreSQL from starting again.
+    fn wait_gone(&self, children: &[u32]) -> Result<()> {
         let deadline = Instant::now() + STOPPED_WITHIN;
         while children.iter().any(|child| process::alive(*child)) {
             if Instant::now() >= deadline {

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use tidelock_lab::{Builder, Lab, proxy::request::FIND_COORDINATOR};
+use tidelock_lab::{Builder, Lab, Right, proxy::request::FIND_COORDINATOR};
 
 use crate::wire::{Wire, short, text};
 
@@ -100,14 +100,14 @@ fn writes_are_refused_and_slowed_while_replicas_follow() -> Outcome {
         }
     };
     wait_for(&mut wire, 0)?;
-    cluster.deny_writes("in")?;
+    cluster.deny(Right::Write("in"))?;
     wait_for(&mut wire, 29)?;
     // Replication goes on. Which broker the coordinator is differs from run to run; the connection to it must stay.
     let other = lab.broker((coordinator + 1) % 3);
     other.stop()?;
     other.start()?;
     cluster.wait_in_sync()?;
-    cluster.allow_writes("in")?;
+    cluster.allow(Right::Write("in"))?;
     wait_for(&mut wire, 0)?;
 
     let url = format!("bootstrap.servers={}", lab.kafka_url());

@@ -15,6 +15,39 @@ const ALTER_CLIENT_QUOTAS: (i16, i16, bool) = (49, 0, false);
 const WITHIN_MS: i32 = 8_000;
 const ELECTION_NOT_NEEDED: i16 = 84;
 
+/// What may be refused to everybody; a name is that of the thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right<'a> {
+    /// To write to a topic.
+    Write(&'a str),
+    /// To read a topic.
+    Read(&'a str),
+    /// To be a member of a group and to commit its offsets.
+    Join(&'a str),
+    /// To use the transactional ids that begin so.
+    Transact(&'a str),
+}
+
+impl<'a> Right<'a> {
+    /// Kind of thing, how names are compared, and the name.
+    fn thing(self) -> (i8, i8, &'a str) {
+        const LITERAL: i8 = 3;
+        const PREFIXED: i8 = 4;
+        match self {
+            Self::Write(topic) | Self::Read(topic) => (2, LITERAL, topic),
+            Self::Join(group) => (3, LITERAL, group),
+            Self::Transact(prefix) => (5, PREFIXED, prefix),
+        }
+    }
+
+    fn operation(self) -> i8 {
+        match self {
+            Self::Read(_) | Self::Join(_) => 3,
+            Self::Write(_) | Self::Transact(_) => 4,
+        }
+    }
+}
+
 impl Cluster<'_> {
     /// Makes the first replica of a partition its leader again.
     pub fn elect_leaders(&self, topic: &str, partition: i32) -> Result<()> {
@@ -73,30 +106,31 @@ impl Cluster<'_> {
         self.wait("led anew", |all| lacks(&|found| found.leader != Some(broker), all))
     }
 
-    /// Refuses every write to a topic; reading goes on. Needs brokers with an
+    /// Takes a right from everybody; everything else goes on. Needs brokers with an
     /// [authorizer](crate::Builder::authorizer). Returns when the cluster has agreed: every broker follows by itself.
-    pub fn deny_writes(&self, topic: &str) -> Result<()> {
+    pub fn deny(&self, right: Right<'_>) -> Result<()> {
         const ALL: i8 = 2;
-        const WRITE: i8 = 4;
         const DENY: i8 = 2;
         const ALLOW: i8 = 3;
-        // A topic with any rule is forbidden but for what rules allow.
+        let (kind, compared, name) = right.thing();
+        // A thing with any rule is forbidden but for what rules allow.
         let rule = |body: Body, operation, permission| {
-            let body = body.int8(2).text(topic).int8(3).text("User:*").text("*");
+            let body = body.int8(kind).text(name).int8(compared).text("User:*").text("*");
             body.int8(operation).int8(permission)
         };
-        let body = rule(rule(Body::default().int32(2), ALL, ALLOW), WRITE, DENY);
-        let what = format!("a rule against writes to {topic}");
+        let body = rule(rule(Body::default().int32(2), ALL, ALLOW), right.operation(), DENY);
+        let what = format!("a rule against {right:?}");
         let answer = self.call(&what, CREATE_ACLS, &body)?;
         first_result(&what, answer)
     }
 
-    /// Ends [`deny_writes`](Self::deny_writes).
-    pub fn allow_writes(&self, topic: &str) -> Result<()> {
+    /// Gives it back, and every other one to that thing.
+    pub fn allow(&self, right: Right<'_>) -> Result<()> {
+        let (kind, compared, name) = right.thing();
         // Whoever, from wherever, whatever.
-        let body = Body::default().one().int8(2).text(topic).int8(3);
+        let body = Body::default().one().int8(kind).text(name).int8(compared);
         let body = body.bytes(&[0xff; 4]).int8(1).int8(1);
-        let what = format!("the end of a rule against writes to {topic}");
+        let what = format!("the end of a rule against {right:?}");
         let answer = self.call(&what, DELETE_ACLS, &body)?;
         first_result(&what, answer)
     }

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::{Error, Lab, Result};
+pub use admin::Right;
 use wire::{Answer, Body};
 
 const METADATA: (i16, i16, bool) = (3, 1, false);

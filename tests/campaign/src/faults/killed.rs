@@ -5,6 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use tidelock::failpoint::Point;
 use tidelock_campaign::{Result, tables};
+use tidelock_lab::Right;
 
 use super::admin;
 use crate::{
@@ -94,13 +95,13 @@ fn dies_at(point: Point) -> Fault {
             let hit = provoke(world, name, point, rng)?;
             world.crew.start_doomed(name, &format!("{}={hit}:abort", point.name()))?;
             let died = brought_about(world, point, || !world.crew.runs(name))?;
-            let missed = if died { "" } else { ", which it did not reach" };
-            Ok(Ongoing::new(format!("{name} at {}{missed}", point.name()), move |world| {
+            Ok(Ongoing::new(format!("{name} at {}", point.name()), move |world| {
                 world.crew.dismiss_if_there(NEWCOMER);
                 world.crew.kill(name)?;
                 world.crew.start(name)?;
                 settle(world, point)
-            }))
+            })
+            .only_if(died))
         }),
     }
 }
@@ -134,7 +135,7 @@ pub(super) fn brought_about(world: &World, point: Point, mut reached: impl FnMut
             admin::deny(world, REFUSED, tables::OUTPUT)?;
             let reached = world.until(COMES_WITHIN, reached);
             // What is sent again is accepted.
-            world.lab.cluster().allow_writes(tables::OUTPUT)?;
+            world.lab.cluster().allow(Right::Write(tables::OUTPUT))?;
             return Ok(reached);
         }
         _ => return Ok(world.until(COMES_WITHIN, reached)),
