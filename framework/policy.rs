@@ -16,7 +16,8 @@ pub enum Action {
 /// The action for a kind of failure.
 pub const fn action(kind: Kind) -> Action {
     match kind {
-        Kind::Timeout
+        Kind::Denied
+        | Kind::Timeout
         | Kind::Unavailable
         | Kind::Fenced
         | Kind::Conflict
@@ -32,6 +33,7 @@ pub const fn action(kind: Kind) -> Action {
 pub const fn advice(kind: Kind) -> &'static str {
     match kind {
         Kind::Config => "correct the setting and start again; nothing was lost",
+        Kind::Denied => "give the right back, and it goes on by itself; nothing was lost",
         Kind::Timeout => "nothing to do unless it lasts: the broker or the database answers slowly",
         Kind::Unavailable => "nothing to do unless it lasts: look at the broker and the database",
         Kind::Fenced => "nothing to do unless it repeats: then two instances run under one name",
@@ -61,6 +63,7 @@ mod tests {
     fn every_kind_has_its_row() {
         let rows = [
             (Kind::Config, Action::Stop),
+            (Kind::Denied, Action::Recover),
             (Kind::Timeout, Action::Recover),
             (Kind::Unavailable, Action::Recover),
             (Kind::Fenced, Action::Recover),

@@ -49,7 +49,9 @@ impl KnownTopics {
                     self.known.insert(topic.clone());
                     return Ok(None);
                 }
-                Err(error) if !matches!(error.kind(), Kind::Refused | Kind::Config) => return Err(error),
+                Err(error) if !matches!(error.kind(), Kind::Refused | Kind::Config | Kind::Denied) => {
+                    return Err(error);
+                }
                 Err(error) if left == 0 => {
                     let reason = error.to_string();
                     self.refused.insert(topic.clone(), (Instant::now(), reason.clone()));

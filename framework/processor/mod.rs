@@ -54,6 +54,8 @@ use crate::{
 /// How long a partition that is taken away may take to see its last transaction decided; whoever gets it next waits
 /// for that outcome anyway.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a member that may not read a partition waits before it asks to be assigned it anew: all of them share anew then.
+const DENIED: Duration = Duration::from_secs(3);
 
 /// Reads topics as one consumer group and runs handlers. Built by hand, run by a `Pipeline`.
 pub struct Processor<D: Database> {
@@ -261,7 +263,11 @@ impl<D: Database> Runner<D> {
                         // No second worker under this assignment: what the first one submitted may still wait at the
                         // committer. The call makes the member join again, and be assigned anew.
                         let consumer = consumer.clone();
-                        tokio::spawn(async move { consumer.start(&at, 0).await });
+                        let pause = if failure.kind() == Kind::Denied { DENIED } else { Duration::ZERO };
+                        tokio::spawn(async move {
+                            tokio::time::sleep(pause).await;
+                            consumer.start(&at, 0).await
+                        });
                     } else {
                         self.health.set(&part, State::Failed(failure.to_string()));
                     }

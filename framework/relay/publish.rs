@@ -87,8 +87,9 @@ async fn send_position(producer: &mut dyn Producer, topic: &str, position: &Posi
     producer.send(vec![record]).await?;
     match producer.acknowledged().await?.first() {
         None => Ok(()),
+        // A right is missing, or the topic takes no record that large.
         Some(refusal) => Err(Error::new(
-            Kind::Config,
+            Kind::Denied,
             format!("{topic}[{}]: the position was refused: {}", position.shard, refusal.reason),
         )),
     }

@@ -1,10 +1,11 @@
-//! The right to write to one topic is missing: its messages go to the quarantine, and nobody else waits.
+//! Rights are missing. To write to one topic: its messages go to the quarantine, and nobody else waits. Any other: what needs
+//! it waits until it is given back.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tidelock::prelude::*;
-use tidelock_lab::Lab;
+use tidelock_lab::{Lab, Right};
 
 use super::{Stage, eventually};
 use crate::witness;
@@ -80,7 +81,7 @@ async fn messages_of_one_topic_wait_and_all_others_flow() {
         witness::create_topic(&stage.kafka_url, topic, 2, &[]).await;
     }
     let lab = tokio::task::spawn_blocking(move || {
-        lab.cluster().deny_writes(Shut::TOPIC).unwrap();
+        lab.cluster().deny(Right::Write(Shut::TOPIC)).unwrap();
         lab
     })
     .await
@@ -109,7 +110,7 @@ async fn messages_of_one_topic_wait_and_all_others_flow() {
     assert!(stage.committed(Shut::TOPIC).await.is_empty());
 
     let _lab = tokio::task::spawn_blocking(move || {
-        lab.cluster().allow_writes(Shut::TOPIC).unwrap();
+        lab.cluster().allow(Right::Write(Shut::TOPIC)).unwrap();
         lab
     })
     .await
@@ -132,5 +133,110 @@ async fn messages_of_one_topic_wait_and_all_others_flow() {
         .collect();
     found.sort_unstable();
     assert_eq!(found, (0..10).chain(100..110).collect::<Vec<_>>());
+    pipeline.stop(Duration::from_secs(20)).await.unwrap();
+}
+
+/// Emits to a topic that it may write to.
+struct One;
+
+#[async_trait]
+impl Handler<Postgres> for One {
+    type Event = Taken;
+
+    async fn handle(
+        &self,
+        message: &Message<Taken>,
+        context: &mut Context<'_, Postgres>,
+    ) -> Result<Outcome, BoxError> {
+        context.emit(&Given { n: message.event.n })?;
+        Ok(Outcome::Done)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Taken {
+    n: i64,
+}
+
+impl Event for Taken {
+    const TYPE: &'static str = "Taken";
+    const TOPIC: &'static str = "denied.taken";
+
+    fn key(&self) -> Key {
+        self.n.into()
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Given {
+    n: i64,
+}
+
+impl Event for Given {
+    const TYPE: &'static str = "Given";
+    const TOPIC: &'static str = "denied.given";
+
+    fn key(&self) -> Key {
+        self.n.into()
+    }
+}
+
+/// An operator who gives a right back need not start anything again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_right_goes_on_when_it_is_back() {
+    let start = || Lab::builder().postgres(false).authorizer(true).start().unwrap();
+    let lab = Arc::new(tokio::task::spawn_blocking(start).await.unwrap());
+    let mut stage = Stage::new("denied_for_a_while").await;
+    stage.kafka_url = lab.kafka_url();
+    for topic in [Taken::TOPIC, Given::TOPIC] {
+        witness::create_topic(&stage.kafka_url, topic, 2, &[]).await;
+    }
+    let pipeline = Pipeline::builder(stage.kafka(), stage.postgres.clone())
+        .relay(RelayConfig::new(&stage.name))
+        .processor(Processor::new(&stage.name).handle(One))
+        .build()
+        .unwrap();
+    pipeline.start().await.unwrap();
+    let progress: &str = format!("tidelock.{}.progress", stage.name).leak();
+    let rights = [
+        Right::Transact("tidelock."),
+        Right::Write(progress),
+        Right::Read(progress),
+        Right::Read(Taken::TOPIC),
+        Right::Join(stage.name.clone().leak()),
+    ];
+    let mut given = 0;
+    for right in rights {
+        let tell = |allow: bool| {
+            let lab = lab.clone();
+            tokio::task::spawn_blocking(move || {
+                let cluster = lab.cluster();
+                if allow { cluster.allow(right) } else { cluster.deny(right) }.unwrap();
+            })
+        };
+        for denied in [false, true] {
+            if denied {
+                tell(false).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            for n in given..given + 20 {
+                let mut business = stage.postgres.outbox().begin().await.unwrap();
+                business.enqueue(&Taken { n }).unwrap();
+                business.commit().await.unwrap();
+            }
+            given += 20;
+            if denied {
+                tokio::time::sleep(Duration::from_secs(4)).await;
+                tell(true).await.unwrap();
+            }
+            let found = stage.committed_at_least(Given::TOPIC, given as usize).await;
+            let mut found: Vec<i64> =
+                found.iter().map(|record| record.json()["n"].as_i64().unwrap()).collect();
+            found.sort_unstable();
+            assert_eq!(found, (0..given).collect::<Vec<_>>(), "{right:?}");
+        }
+        eventually("nobody is in trouble", async || pipeline.is_ready()).await;
+    }
+    assert!(stage.postgres.quarantine(100).await.unwrap().is_empty());
     pipeline.stop(Duration::from_secs(20)).await.unwrap();
 }

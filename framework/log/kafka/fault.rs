@@ -46,8 +46,8 @@ pub(super) fn kind_of(code: Code) -> Kind {
         | Code::ClusterAuthorizationFailed
         | Code::TransactionalIdAuthorizationFailed
         | Code::Authentication
-        | Code::SaslAuthenticationFailed
-        | Code::UnsupportedSASLMechanism
+        | Code::SaslAuthenticationFailed => Kind::Denied,
+        Code::UnsupportedSASLMechanism
         | Code::SSL
         | Code::InvalidTransactionTimeout
         | Code::InvalidSessionTimeout

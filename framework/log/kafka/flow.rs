@@ -58,7 +58,7 @@ impl Flow {
                 Err(error) if error.rdkafka_error_code().is_some_and(ends_a_partition) => {
                     // Trying again would not help, unless the settings are to blame: an operator compares.
                     let kind = match fault::kind(&error) {
-                        Kind::Config => Kind::Config,
+                        kind @ (Kind::Config | Kind::Denied) => kind,
                         _ => Kind::Identity,
                     };
                     let text = format!("{} cannot be read from {}", self.assignment, self.next);

@@ -154,5 +154,5 @@ fn fatal(error: &KafkaError) -> bool {
     use rdkafka::types::RDKafkaErrorCode as Code;
     matches!(error, KafkaError::MessageConsumptionFatal(_))
         || error.rdkafka_error_code() == Some(Code::AutoOffsetReset)
-        || fault::kind(error) == Kind::Config && !fault::is_unknown(error)
+        || matches!(fault::kind(error), Kind::Config | Kind::Denied) && !fault::is_unknown(error)
 }

@@ -147,7 +147,8 @@ impl Loop {
     fn trouble(&mut self, error: &KafkaError) {
         if let KafkaError::MessageConsumptionFatal(code) = error {
             self.die(Error::caused(fault::kind_of(*code), "consumer cannot go on", error.clone()));
-        } else if fault::kind(error) == Kind::Config || error.rdkafka_error_code() == Some(Code::PollExceeded)
+        } else if matches!(fault::kind(error), Kind::Config | Kind::Denied)
+            || error.rdkafka_error_code() == Some(Code::PollExceeded)
         {
             tracing::warn!(target: "tidelock::kafka", %error, "consumer");
         } else {
