@@ -5,16 +5,25 @@ use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
     sync::{Arc, Mutex, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tidelock::{
     commit::Commit,
+    database::sqlite::Sqlite,
+    error::BoxError,
+    event::Event,
     failpoint::{self, Variant},
+    handler::{Context, Handler, Outcome},
     log::{
-        Assignor, Cleanup, Log as _, PartitionOffset, Producer,
+        Assignor, Cleanup, Log as _, PartitionOffset, Producer, TopicSpec,
         kafka::{Kafka, KafkaConfig},
     },
+    message::{Key, Message},
+    pipeline::Pipeline,
+    processor::{Processor, ProcessorConfig},
 };
 use tidelock_lab::{
     Lab,
@@ -107,10 +116,10 @@ async fn texts(topic: &str) -> Vec<String> {
 }
 
 /// What came of it: what the broker said to the late request, and whether a promise was broken.
-type Outcome = (Option<i16>, bool);
+type Harm = (Option<i16>, bool);
 
 /// A commit that arrives once more publishes half of the next transaction, which is then aborted.
-async fn commit(left_out: bool) -> Outcome {
+async fn commit(left_out: bool) -> Harm {
     let kafka = proxied().await;
     let (topic, id) = (topic(&kafka, 2, Cleanup::Any).await, unique("late-commit"));
     leave_out(left_out);
@@ -128,9 +137,99 @@ async fn commit(left_out: bool) -> Outcome {
     (Some(code), texts(&topic).await != ["before"])
 }
 
+/// A commit that arrives once more publishes half of the next transaction, which is aborted and sent again: how often a
+/// processor without an inbox, and one with an inbox, handles that half.
+async fn handled() -> [usize; 2] {
+    let kafka = proxied().await;
+    let spec = TopicSpec { name: Half::TOPIC.to_owned(), partitions: Some(2), cleanup: Cleanup::Any };
+    kafka.topic(&spec).await.unwrap();
+    let id = unique("late-commit-handled");
+    leave_out(true);
+    let mut producer = kafka.producer(&id).await.unwrap();
+    let late = Late::of(&id, request::kafka_commit);
+    sent(&mut *producer, vec![record(Half::TOPIC, 0, "\"before\"")]).await;
+    committed(producer.commit().await);
+    let half = |partition| {
+        let mut half = record(Half::TOPIC, partition, format!("\"{id} {partition}\""));
+        half.headers.push("ce_id", format!("{id} {partition}"));
+        half
+    };
+    sent(&mut *producer, vec![half(0)]).await;
+    assert_eq!(late.arrives(2).await, 0);
+    producer.abort().await;
+    leave_out(false);
+    let mut producer = kafka.producer(&id).await.unwrap();
+    sent(&mut *producer, vec![half(0), half(1)]).await;
+    committed(producer.commit().await);
+
+    let mut handled = [0; 2];
+    for inbox in [false, true] {
+        let seen = Arc::<Mutex<Vec<String>>>::default();
+        let config = ProcessorConfig { inbox, ..ProcessorConfig::default() };
+        let processor = Processor::new(unique("group")).handle(Watch(seen.clone())).config(config);
+        let database = Sqlite::in_memory().await.unwrap();
+        database.migrate().await.unwrap();
+        let pipeline = Pipeline::builder(kafka.clone(), database).processor(processor).build().unwrap();
+        pipeline.start().await.unwrap();
+        let times = |partition: u8| {
+            let text = format!("{id} {partition}");
+            seen.lock().unwrap().iter().filter(|seen| **seen == text).count()
+        };
+        // One transaction: both partitions are read to their ends soon after each other.
+        eventually("the second half", || times(1) == 1).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        handled[usize::from(inbox)] = times(0);
+        pipeline.stop(Duration::from_secs(10)).await.unwrap();
+    }
+    handled
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct Half(String);
+
+impl Event for Half {
+    const TYPE: &'static str = "Half";
+    const TOPIC: &'static str = "late-commit-handled";
+
+    fn key(&self) -> Key {
+        Key::NONE
+    }
+}
+
+struct Watch(Arc<Mutex<Vec<String>>>);
+
+#[async_trait]
+impl Handler<Sqlite> for Watch {
+    type Event = Half;
+
+    async fn handle(
+        &self,
+        message: &Message<Half>,
+        _: &mut Context<'_, Sqlite>,
+    ) -> Result<Outcome, BoxError> {
+        self.0.lock().unwrap().push(message.event.0.clone());
+        Ok(Outcome::Done)
+    }
+}
+
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}: not within a minute");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What is left to the inbox where a late commit was not noticed.
+#[tokio::test]
+async fn the_inbox_drops_what_a_late_commit_has_published_twice() {
+    assert_eq!(handled().await, [2, 1]);
+}
+
 /// An abort that arrives once more drops the first half of the next transaction; its second half, to another partition,
 /// is committed, and every call says OK.
-async fn abort(left_out: bool) -> Outcome {
+async fn abort(left_out: bool) -> Harm {
     let kafka = proxied().await;
     let (topic, id) = (topic(&kafka, 2, Cleanup::Any).await, unique("late-abort"));
     leave_out(left_out);
@@ -149,7 +248,7 @@ async fn abort(left_out: bool) -> Outcome {
 }
 
 /// An offset that arrives once more takes the place of the next transaction's.
-async fn offset(left_out: bool) -> Outcome {
+async fn offset(left_out: bool) -> Harm {
     let kafka = proxied().await;
     let (topic, id, group) = (topic(&kafka, 1, Cleanup::Any).await, unique("late-offset"), unique("group"));
     leave_out(left_out);
@@ -174,7 +273,7 @@ async fn offset(left_out: bool) -> Outcome {
 }
 
 /// A commit after offsets that failed answers OK, with the offsets missing.
-async fn failed_offsets(left_out: bool) -> Outcome {
+async fn failed_offsets(left_out: bool) -> Harm {
     let kafka = proxied().await;
     let (topic, id, group) =
         (topic(&kafka, 1, Cleanup::Any).await, unique("failed-offsets"), unique("group"));
@@ -238,6 +337,12 @@ macro_rules! rules {
                     println!("late::{}, {rules} the rules: harm in {harmed} of {times}", stringify!($what));
                 }
             )+
+            let mut twice = [0; 2];
+            for _ in 0..times {
+                let handled = handled().await;
+                (0..2).for_each(|inbox| twice[inbox] += u32::from(handled[inbox] > 1));
+            }
+            println!("late::handled, without the rules: twice in {} of {times}, with an inbox in {}", twice[0], twice[1]);
         }
     };
 }
