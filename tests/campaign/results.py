@@ -27,13 +27,14 @@ def table(head, rows):
 def main(paths):
     runs, verdicts = [], collections.Counter()
     recoveries = collections.defaultdict(list)
-    injected, slow = collections.Counter(), []
+    injected, missed, slow = collections.Counter(), collections.Counter(), []
     messages = 0
     for path in paths:
         with open(path, encoding="utf-8") as file:
             events = [json.loads(line) for line in file]
         start = events[0]
         faults = {event["id"]: event for event in events if event["event"] == "fault"}
+        happened = {event["id"]: event.get("came_about", True) for event in events if event["event"] == "injected"}
         verdict = next((event for event in reversed(events) if event["event"] == "verdict"), None)
         # The fault during which somebody pressed Ctrl-C.
         interrupted = 0
@@ -45,6 +46,7 @@ def main(paths):
                 interrupted += 1
                 continue
             injected[fault["class"]] += 1
+            missed[fault["class"]] += not happened[event["id"]]
             if event["after_ms"] is None:
                 slow.append((None, fault["what"], path))
                 continue
@@ -77,12 +79,12 @@ def main(paths):
 
     def row(name, times, values):
         figures = [percentile(values, part) / 1000 for part in (50, 99, 100)] if values else [0, 0, 0]
-        return (name, times, *(f"{figure:.1f}" for figure in figures))
+        return (name, *times, *(f"{figure:.1f}" for figure in figures))
 
     everything = [value for values in recoveries.values() for value in values]
-    rows = [row(name, injected[name], recoveries[name]) for name in sorted(injected)]
-    rows.append(row("all", sum(injected.values()), everything))
-    table(("class", "faults", "recovery p50 s", "p99 s", "max s"), rows)
+    rows = [row(name, (injected[name], missed[name]), recoveries[name]) for name in sorted(injected)]
+    rows.append(row("all", (sum(injected.values()), sum(missed.values())), everything))
+    table(("class", "faults", "did not come about", "recovery p50 s", "p99 s", "max s"), rows)
     print(f"{messages:,} messages, {sum(injected.values())} faults; " + ", ".join(f"{n} {c}" for n, c in sorted(verdicts.items())))
     print()
     longest = sorted(slow, key=lambda each: -1 if each[0] is None else -each[0])

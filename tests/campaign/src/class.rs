@@ -4,9 +4,8 @@ use std::str::FromStr;
 
 macro_rules! classes {
     ($($(#[$doc:meta])* $variant:ident = $number:literal $name:literal,)+) => {
-        /// A class of faults; its number is the one of the list in README.md.
+        /// A class of faults.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[allow(dead_code, reason = "some classes have no fault yet")]
         pub(crate) enum Class { $($(#[$doc])* $variant = $number,)+ }
 
         impl Class {

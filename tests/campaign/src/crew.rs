@@ -112,26 +112,30 @@ impl Crew {
 
     /// A subject that is to run until it is told otherwise; it is started again whenever it ends by itself.
     pub(crate) fn hire(&self, name: &str, role: Role) -> Result<()> {
-        self.add(name, role, Wanted::Running, Vec::new())
+        self.add(Member::new(name, role, Wanted::Running))
     }
 
     /// A subject that may end as it likes.
     pub(crate) fn hire_an_outlaw(&self, name: &str, role: Role) -> Result<()> {
-        self.add(name, role, Wanted::Whatever, Vec::new())
+        self.add(Member::new(name, role, Wanted::Whatever))
     }
 
-    /// One of another scene, with settings of its own, which may end as it likes.
-    pub(crate) fn hire_aside(&self, name: &str, role: Role, settings: Vec<(String, String)>) -> Result<()> {
-        self.add(name, role, Wanted::Whatever, settings)
+    /// One of another scene, with settings of its own and perhaps another program, which may end as it likes.
+    pub(crate) fn hire_aside(
+        &self,
+        name: &str,
+        role: Role,
+        settings: Vec<(String, String)>,
+        program: Option<PathBuf>,
+    ) -> Result<()> {
+        self.add(Member { settings, program, ..Member::new(name, role, Wanted::Whatever) })
     }
 
-    fn add(&self, name: &str, role: Role, wanted: Wanted, settings: Vec<(String, String)>) -> Result<()> {
+    fn add(&self, mut member: Member) -> Result<()> {
         let mut members = self.shared.members();
-        if members.iter().any(|member| member.name == name) {
-            return Err(format!("there is a subject {name} already").into());
+        if members.iter().any(|other| other.name == member.name) {
+            return Err(format!("there is a subject {} already", member.name).into());
         }
-        let mut member =
-            Member { name: name.to_owned(), role, wanted, settings, program: None, process: None };
         self.shared.launch(&mut member, &[])?;
         members.push(member);
         Ok(())
@@ -167,6 +171,14 @@ impl Crew {
     pub(crate) fn start_to_wait(&self, name: &str, failpoints: &str) -> Result<()> {
         self.kill(name)?;
         self.start_with(name, &[("TIDELOCK_FAILPOINTS", failpoints)], Wanted::Running)
+    }
+
+    /// Its end is nobody's fault until it is started again.
+    pub(crate) fn may_die(&self, name: &str) -> Result<()> {
+        self.with(name, |member| {
+            member.wanted = Wanted::Dying;
+            Ok(())
+        })
     }
 
     /// Which program it is from its next start on; none: that of all.
@@ -394,6 +406,10 @@ impl Shared {
 }
 
 impl Member {
+    fn new(name: &str, role: Role, wanted: Wanted) -> Self {
+        Self { name: name.to_owned(), role, wanted, settings: Vec::new(), program: None, process: None }
+    }
+
     fn pid(&self) -> Option<Pid> {
         let (child, _) = self.process.as_ref()?;
         Some(Pid::from_raw(i32::try_from(child.id()).ok()?))

@@ -34,9 +34,18 @@ impl Db {
 
     /// Creates the tables of the framework and of the run.
     pub(crate) fn prepare(&self) -> Result<()> {
-        let database = self.framework()?;
+        self.migrate()?;
+        self.prepare_run()
+    }
+
+    /// Creates or upgrades the framework's tables.
+    pub(crate) fn migrate(&self) -> Result<()> {
+        Ok(self.block_on(self.framework()?.migrate())?)
+    }
+
+    /// Creates the tables of the run.
+    pub(crate) fn prepare_run(&self) -> Result<()> {
         self.runtime.block_on(async {
-            database.migrate().await?;
             for statement in tables::CREATE {
                 sqlx::query(*statement).execute(&self.pool).await?;
             }

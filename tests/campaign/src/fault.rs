@@ -60,6 +60,8 @@ pub(crate) enum Part {
 pub(crate) struct Ongoing {
     /// To whom it was done.
     pub(crate) what: String,
+    /// Whether what was prepared came about: a crash point may not be reached, a request not be sent.
+    pub(crate) came_about: bool,
     heal: Heal,
 }
 
@@ -71,7 +73,12 @@ impl Ongoing {
         what: impl Into<String>,
         heal: impl FnOnce(&World) -> Result<()> + Send + 'static,
     ) -> Self {
-        Self { what: what.into(), heal: Box::new(heal) }
+        Self { what: what.into(), came_about: true, heal: Box::new(heal) }
+    }
+
+    /// It came about only if that is so.
+    pub(crate) fn only_if(self, so: bool) -> Self {
+        Self { came_about: self.came_about && so, ..self }
     }
 
     /// Ends it. What it did to processes and servers is undone when this returns.

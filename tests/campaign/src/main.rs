@@ -45,6 +45,9 @@ pub(crate) struct Cli {
     /// How many faults
     #[arg(long, default_value_t = 40)]
     faults: usize,
+    /// Every fault once, instead of so many
+    #[arg(long, conflicts_with = "faults")]
+    each: bool,
     /// Only faults of this class, by name or number; may be given several times
     #[arg(long = "class", value_delimiter = ',')]
     classes: Vec<Class>,
@@ -72,7 +75,7 @@ pub(crate) struct Cli {
     /// Where logs and history go; a directory of the run's own below it. Default: target/campaign
     #[arg(long)]
     directory: Option<PathBuf>,
-    /// Keep logs and history of a clean run too
+    /// Keep the logs of a clean run too
     #[arg(long)]
     keep: bool,
     /// Print all faults, and do nothing
@@ -131,7 +134,10 @@ fn main() -> ExitCode {
     if faults.len() < before {
         println!("class {} is left out: there is no --previous", Class::Upgrade.name());
     }
-    let steps = plan::plan(&faults, cli.seed, cli.faults, &cli.classes);
+    let steps = match cli.each {
+        true => plan::each(&faults, cli.seed, &cli.classes),
+        false => plan::plan(&faults, cli.seed, cli.faults, &cli.classes),
+    };
     if cli.list {
         println!("{}", table::faults(&faults, &cli.classes));
         return ExitCode::SUCCESS;

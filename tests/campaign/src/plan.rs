@@ -53,18 +53,33 @@ pub(crate) fn plan(faults: &[Fault], seed: u64, count: usize, classes: &[Class])
     let mut steps = Vec::new();
     while steps.len() < count && !decks.is_empty() {
         let at = decks[order.deal(&mut rng)].deal(&mut rng);
+        steps.push(Step::new(&mut rng, faults, steps.len(), at));
+    }
+    steps
+}
+
+/// Every fault once, in shuffled order.
+pub(crate) fn each(faults: &[Fault], seed: u64, classes: &[Class]) -> Vec<Step> {
+    let mut rng = Rng::with_seed(seed);
+    let chosen = |at: &usize| classes.is_empty() || classes.contains(&faults[*at].class);
+    let mut order: Vec<_> = (0..faults.len()).filter(chosen).collect();
+    rng.shuffle(&mut order);
+    order.into_iter().enumerate().map(|(before, at)| Step::new(&mut rng, faults, before, at)).collect()
+}
+
+impl Step {
+    fn new(rng: &mut Rng, faults: &[Fault], before: usize, at: usize) -> Self {
         let fault = &faults[at];
-        steps.push(Step {
-            number: steps.len() as u64 + 1,
+        Self {
+            number: before as u64 + 1,
             fault: at,
             name: fault.name.clone(),
             class: fault.class,
             pause: Duration::from_millis(rng.u64(PAUSE_MS.0..=PAUSE_MS.1)),
             lasts: Duration::from_millis(rng.u64(fault.lasts_ms.clone())),
             seed: rng.u64(..),
-        });
+        }
     }
-    steps
 }
 
 /// About how long the schedule takes, on two cores.
@@ -120,6 +135,15 @@ mod tests {
             assert!(steps.iter().all(|step| step.class == class));
             assert_eq!(steps.iter().map(|step| step.fault).collect::<HashSet<_>>().len(), of_class);
         }
+    }
+
+    #[test]
+    fn each_is_every_fault_once() {
+        let faults = faults::all();
+        let steps = each(&faults, 5, &[]);
+        assert_eq!(steps.len(), faults.len());
+        assert_eq!(steps.iter().map(|step| step.fault).collect::<HashSet<_>>().len(), faults.len());
+        assert!(each(&faults, 5, &[Class::Disk]).iter().all(|step| step.class == Class::Disk));
     }
 
     #[test]

@@ -15,10 +15,12 @@ pub(crate) enum Role {
     Forms { kind: &'static str, count: u64 },
     /// Business transactions.
     Writer { style: &'static str, connections: u32, rate: f64, keys: u32, hold_ms: u64 },
+    /// Creates or upgrades the framework's tables, and ends.
+    Migrate,
     /// A processor of another topic, in another group.
     Side { topic: String, group: String },
     /// Joins and leaves the group.
-    Storm { instance: Option<String>, every_ms: u64 },
+    Storm { instance: Option<String>, every_ms: u64, times: u32 },
 }
 
 /// The names of a scene beside the run.
@@ -101,11 +103,12 @@ impl Role {
                     format!("--hold={hold_ms}"),
                 ];
             }
+            Self::Migrate => args = vec!["migrate".to_owned()],
             Self::Side { topic, group } => {
                 args = vec!["side".to_owned(), format!("--topic={topic}"), format!("--group={group}")];
             }
-            Self::Storm { instance, every_ms } => {
-                args = vec!["storm".to_owned(), directory, "--times=1000000".to_owned()];
+            Self::Storm { instance, every_ms, times } => {
+                args = vec!["storm".to_owned(), directory, format!("--times={times}")];
                 args.push(format!("--every={every_ms}"));
                 args.extend::<Vec<_>>(named(instance));
             }

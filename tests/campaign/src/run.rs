@@ -17,7 +17,6 @@ use tidelock_campaign::{Result, tables};
 use crate::{
     Cli,
     checker::Checker,
-    class::Class,
     crew::MOST_MEMORY,
     fault::{Fault, Ongoing},
     faults::GUESTS,
@@ -38,6 +37,7 @@ const DRAINED_WITHIN: Duration = Duration::from_secs(120);
 pub(crate) struct Injected {
     pub(crate) step: Step,
     pub(crate) what: String,
+    pub(crate) came_about: bool,
     /// How long after its healing every partition had shown something newer, as the campaign itself saw it.
     pub(crate) recovery: Option<Duration>,
 }
@@ -58,9 +58,7 @@ pub(crate) fn run(cli: &Cli, faults: &[Fault], steps: &[Step]) -> Result<bool> {
         directory.display()
     );
     let checker = programs::program("tidelock-checker", "checker")?;
-    // Only then: a database with a clock of its own is not quite what people run.
-    let clocks = steps.iter().any(|step| step.class == Class::Clock);
-    let world = stage::set(cli, &checker, &directory, &run, rate, clocks, interrupted)?;
+    let world = stage::set(cli, &checker, &directory, &run, steps, rate, interrupted)?;
     world.db.spawn(async move {
         tokio::signal::ctrl_c().await.ok();
         of_signal.store(true, Ordering::Relaxed);
@@ -111,11 +109,27 @@ pub(crate) fn run(cli: &Cli, faults: &[Fault], steps: &[Step]) -> Result<bool> {
     };
     println!("{verdict}, seed {}", cli.seed);
     drop(world);
-    match clean && !cli.keep {
-        true => fs::remove_dir_all(&directory)?,
-        false => println!("logs and history are in {}", directory.display()),
+    if clean && !cli.keep {
+        clear(&directory)?;
+        println!("the history is in {}", directory.display());
+    } else {
+        println!("logs and history are in {}", directory.display());
     }
     Ok(clean)
+}
+
+/// Of a clean run, what happened and how it was judged is enough.
+fn clear(directory: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let kept = ["history.jsonl", "judge.txt"].iter().any(|name| path.ends_with(name));
+        match path.is_dir() {
+            true => fs::remove_dir_all(&path)?,
+            false if !kept => fs::remove_file(&path)?,
+            false => {}
+        }
+    }
+    Ok(())
 }
 
 fn directory(cli: &Cli, run: &str) -> Result<PathBuf> {
@@ -141,10 +155,10 @@ fn inject(world: &World, fault: &Fault, step: &Step) -> Result<Injected> {
     )?;
     let ongoing = (fault.inject)(world, &mut Rng::with_seed(step.seed)).unwrap_or_else(|failure| {
         world.crew.find(&fault.name, &format!("could not be done: {failure}"));
-        Ongoing::new(format!("not done: {failure}"), |_| Ok(()))
+        Ongoing::new(format!("not done: {failure}"), |_| Ok(())).only_if(false)
     });
-    let what = ongoing.what.clone();
-    world.history.note("injected", json!({ "id": step.number, "what": what }))?;
+    let (what, came_about) = (ongoing.what.clone(), ongoing.came_about);
+    world.history.note("injected", json!({ "id": step.number, "what": what, "came_about": came_about }))?;
     world.sleep(step.lasts);
     if let Err(failure) = ongoing.heal(world) {
         world.crew.find(&fault.name, &format!("could not be healed: {failure}"));
@@ -167,7 +181,7 @@ fn inject(world: &World, fault: &Fault, step: &Step) -> Result<Injected> {
         "recovered",
         json!({ "id": step.number, "after_ms": recovery.map(|after| after.as_millis() as u64) }),
     )?;
-    Ok(Injected { step: step.clone(), what, recovery })
+    Ok(Injected { step: step.clone(), what, came_about, recovery })
 }
 
 /// Every partition moves already when one of the relay's shards does: no row may stay behind in the outbox either.

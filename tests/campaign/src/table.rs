@@ -37,11 +37,12 @@ pub(crate) fn faults(faults: &[Fault], classes: &[Class]) -> Table {
 
 /// The line for a fault that is over.
 pub(crate) fn line(world: &World, elapsed: Duration, of: usize, done: &Injected) -> String {
-    let Injected { step, what, recovery } = done;
+    let Injected { step, what, came_about, recovery } = done;
+    let missed = if *came_about { "" } else { ", which did not come about" };
     let recovery = recovery.map_or_else(|| "NOT".to_owned(), |after| format!("{:.1} s", after.as_secs_f64()));
     let seconds = elapsed.as_secs();
     format!(
-        "[{:3}/{of}] {:02}:{:02}  {:12} {:28} {recovery:>7}  {} in, {} out  {what}",
+        "[{:3}/{of}] {:02}:{:02}  {:12} {:28} {recovery:>7}  {} in, {} out  {what}{missed}",
         step.number,
         seconds / 60,
         seconds % 60,
@@ -55,13 +56,15 @@ pub(crate) fn line(world: &World, elapsed: Duration, of: usize, done: &Injected)
 /// The verdicts that the table shows beside each class; the checker's own report has all.
 const SHOWN: [&str; 5] = ["lost", "duplicate", "reordered", "phantom", "torn"];
 
-/// The verdict, class by class. What is wrong is counted over the whole run: a message does not say whose fault it was.
+/// The verdict, class by class; missed is what did not come about. What is wrong is counted over the whole run: a message does not say whose fault it was.
 pub(crate) fn verdict(injected: &[Injected], report: &Report, messages: u64, elapsed: Duration) -> String {
     let recoveries = report.recoveries();
     let mut classes: BTreeMap<Class, Vec<Option<u64>>> = BTreeMap::new();
+    let mut missed: BTreeMap<Class, usize> = BTreeMap::new();
     for done in injected {
         let recovery = recoveries.get(&done.step.number).copied().flatten();
         classes.entry(done.step.class).or_default().push(recovery);
+        *missed.entry(done.step.class).or_default() += usize::from(!done.came_about);
     }
     let count = |name: &str| {
         report.verdicts.iter().find(|verdict| verdict.class == name).map_or(0, |each| each.count)
@@ -72,6 +75,7 @@ pub(crate) fn verdict(injected: &[Injected], report: &Report, messages: u64, ela
     let mut table = table([
         "class",
         "injected",
+        "missed",
         "lost",
         "duplicate",
         "reordered",
@@ -84,10 +88,10 @@ pub(crate) fn verdict(injected: &[Injected], report: &Report, messages: u64, ela
     ]);
     let mut all = Vec::new();
     for (class, times) in &classes {
-        table.add_row(row(class.name(), times, of_class.clone()));
+        table.add_row(row(class.name(), times, missed[class], of_class.clone()));
         all.extend(times);
     }
-    table.add_row(row("all", &all, total.map(|count| count.to_string())));
+    table.add_row(row("all", &all, missed.values().sum(), total.map(|count| count.to_string())));
     let others: Vec<_> =
         report.verdicts.iter().filter(|each| !SHOWN.contains(&each.class.as_str())).collect();
     let others: Vec<_> =
@@ -104,14 +108,14 @@ pub(crate) fn memory(peaks: &BTreeMap<String, u64>) -> String {
     format!("peak resident MiB (at most {:.0} are right): {}", mib(MOST_MEMORY), each.join(", "))
 }
 
-fn row(name: &str, times: &[Option<u64>], wrong: [String; SHOWN.len()]) -> Vec<String> {
+fn row(name: &str, times: &[Option<u64>], missed: usize, wrong: [String; SHOWN.len()]) -> Vec<String> {
     let mut known: Vec<u64> = times.iter().copied().flatten().collect();
     known.sort_unstable();
     let at = |share: f64| {
         let index = ((known.len() as f64 * share).ceil() as usize).clamp(1, known.len().max(1)) - 1;
         known.get(index).map_or_else(|| "-".to_owned(), ToString::to_string)
     };
-    let mut row = vec![name.to_owned(), times.len().to_string()];
+    let mut row = vec![name.to_owned(), times.len().to_string(), missed.to_string()];
     row.extend(wrong);
     row.extend([at(0.5), at(0.99), at(1.0), (times.len() - known.len()).to_string()]);
     row

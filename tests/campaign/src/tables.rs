@@ -6,6 +6,8 @@ pub const INPUT: &str = "campaign.in";
 pub const OUTPUT: &str = "campaign.out";
 /// The consumer group of the processor, and the name of the relay.
 pub const GROUP: &str = "campaign";
+/// The topic of the relay's positions.
+pub const PROGRESS: &str = "tidelock.campaign.progress";
 /// Where the handler enters what it did.
 pub const EFFECTS: &str = "campaign.effect";
 /// The same of handlers beside the run.

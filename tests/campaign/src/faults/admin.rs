@@ -8,6 +8,7 @@ use std::{
 
 use serde_json::json;
 use tidelock_campaign::{Result, tables};
+use tidelock_lab::Right;
 
 use super::side::Side;
 use crate::{
@@ -31,7 +32,8 @@ pub(super) fn faults() -> Vec<Fault> {
         Fault {
             class: Class::Admin,
             name: "topic-race".into(),
-            doc: "five subjects of two groups and four producers begin with a topic that does not exist yet"
+            doc: "five subjects of two groups and four producers begin with a topic that does not exist yet, on brokers that \
+                  create what they are asked for"
                 .into(),
             must_hold: "each group handles every record once, nobody gives up; the rest as ever",
             within: None,
@@ -41,6 +43,10 @@ pub(super) fn faults() -> Vec<Fault> {
         },
         denied("writes-denied-in", tables::INPUT),
         denied("writes-denied-out", tables::OUTPUT),
+        revoked("reads-denied", "to read the input", Right::Read(tables::INPUT)),
+        revoked("group-denied", "to be a member of the group", Right::Join(tables::GROUP)),
+        revoked("transactions-denied", "to use the framework's transactional ids", Right::Transact("tidelock.")),
+        revoked("positions-denied", "to write the relay's positions", Right::Write(tables::PROGRESS)),
         Fault {
             class: Class::Admin,
             name: "produce-throttled".into(),
@@ -69,7 +75,8 @@ fn race(world: &World) -> Result<Ongoing> {
     side.hire(world, &other, 2)?;
     let written: Result<()> = thread::scope(|scope| {
         let topic = &side.topic;
-        let writer = |number| move || world.cluster.write(topic, 1, number * RECORDS..(number + 1) * RECORDS);
+        let records = |number| number * RECORDS..(number + 1) * RECORDS;
+        let writer = |number| move || world.cluster.write_at_once(topic, 1, records(number));
         let writers: Vec<_> = (0..WRITERS).map(|number| scope.spawn(writer(number))).collect();
         writers.into_iter().try_for_each(|writer| writer.join().map_err(|_| "a writer panicked")?)
     });
@@ -108,9 +115,26 @@ fn denied(name: &'static str, topic: &'static str) -> Fault {
         inject: Box::new(move |world, _| {
             let before = deny(world, name, topic)?;
             let refused = || quarantined(world, before).is_ok_and(|rows| rows > 0);
-            let missed =
-                if world.until(REFUSED_WITHIN, refused) { "" } else { ", of which nothing was refused" };
-            Ok(Ongoing::new(format!("{topic}{missed}"), move |world| world.pay(name)))
+            let was = world.until(REFUSED_WITHIN, refused);
+            Ok(Ongoing::new(topic, move |world| world.pay(name)).only_if(was))
+        }),
+    }
+}
+
+/// What cannot be done meanwhile is done when healed, by the same processes.
+fn revoked(name: &'static str, what: &str, right: Right<'static>) -> Fault {
+    Fault {
+        class: Class::Admin,
+        name: name.into(),
+        doc: format!("the right {what} is taken away, and given back when healed"),
+        must_hold: EXACTLY_ONCE,
+        within: None,
+        lasts_ms: 2_000..=8_000,
+        touches: &[Part::Rules],
+        inject: Box::new(move |world, _| {
+            world.owe(name, move |world| Ok(world.lab.cluster().allow(right)?));
+            world.lab.cluster().deny(right)?;
+            Ok(Ongoing::new(format!("{right:?}"), move |world| world.pay(name)))
         }),
     }
 }
@@ -120,12 +144,12 @@ fn denied(name: &'static str, topic: &'static str) -> Fault {
 pub(super) fn deny(world: &World, debt: &'static str, topic: &'static str) -> Result<i64> {
     let before = world.db.number("SELECT coalesce(max(entry), 0) FROM tidelock.quarantine")?;
     world.owe(debt, move |world| {
-        world.lab.cluster().allow_writes(topic)?;
+        world.lab.cluster().allow(Right::Write(topic))?;
         thread::sleep(LEARNT_WITHIN);
         let released = release(world, before)?;
         world.history.note("released", json!({ "topic": topic, "quarantined": released }))
     });
-    world.lab.cluster().deny_writes(topic)?;
+    world.lab.cluster().deny(Right::Write(topic))?;
     Ok(before)
 }
 

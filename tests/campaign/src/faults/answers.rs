@@ -104,8 +104,7 @@ fn fault((request, kind, key, most): (&str, &str, i16, f64), form: &str, doc: &s
                 false => Vec::new(),
             };
             let came = world.until(COMES_WITHIN, || sum(&rules, Rule::acted) > 0);
-            let missed = if came { "" } else { ", of which none came yet" };
-            Ok(Ongoing::new(format!("{:.0} % {action:?}{missed}", share * 100.0), move |world| {
+            Ok(Ongoing::new(format!("{:.0} % {action:?}", share * 100.0), move |world| {
                 drop(helpers);
                 let (matched, acted) = (sum(&rules, Rule::matched), sum(&rules, Rule::acted));
                 let arrived =
@@ -116,7 +115,8 @@ fn fault((request, kind, key, most): (&str, &str, i16, f64), form: &str, doc: &s
                     "requests",
                     json!({ "matched": matched, "acted": acted, "copies-answered": answered, "all-arrived": arrived }),
                 )
-            }))
+            })
+            .only_if(came))
         }),
     }
 }

@@ -69,7 +69,7 @@ type Act = fn(&Server) -> tidelock_lab::Result<()>;
 pub(super) fn duty(role: Role) -> &'static str {
     match role {
         Role::Data => "one that leads a partition of the input",
-        Role::Transactions => "one that coordinates transactions",
+        Role::Transactions => "the one that coordinates a relay's or processor's transactions",
         Role::Group => "the one that coordinates the group",
     }
 }

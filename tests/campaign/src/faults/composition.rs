@@ -29,17 +29,22 @@ pub(super) fn faults() -> Vec<Fault> {
 fn compose(world: &World, rng: &mut Rng, count: usize) -> Result<Ongoing> {
     let faults = super::singles();
     let chosen = choose(&faults, rng, count);
-    let (mut names, mut ongoing) = (Vec::new(), Vec::new());
+    let (mut names, mut ongoing, mut all) = (Vec::new(), Vec::new(), true);
     for at in chosen {
         let mut own = Rng::with_seed(rng.u64(..));
         world.sleep(Duration::from_millis(rng.u64(0..1500)));
         match (faults[at].inject)(world, &mut own) {
             Ok(fault) => {
-                names.push(format!("{} ({})", faults[at].name, fault.what));
+                let missed = if fault.came_about { "" } else { ", which did not come about" };
+                names.push(format!("{} ({}){missed}", faults[at].name, fault.what));
+                all &= fault.came_about;
                 ongoing.push(fault);
             }
             // Another one took away what it needs.
-            Err(failure) => names.push(format!("{} (not possible: {failure})", faults[at].name)),
+            Err(failure) => {
+                names.push(format!("{} (not possible: {failure})", faults[at].name));
+                all = false;
+            }
         }
     }
     rng.shuffle(&mut ongoing);
@@ -52,7 +57,8 @@ fn compose(world: &World, rng: &mut Rng, count: usize) -> Result<Ongoing> {
             world.sleep(Duration::from_millis(own.u64(0..1000)));
         }
         outcome
-    }))
+    })
+    .only_if(all))
 }
 
 /// So many faults that do not share a part of the system.

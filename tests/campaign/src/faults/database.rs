@@ -1,7 +1,11 @@
 //! Class 8: the database server. Fail-over and restore need a second server.
 
-use std::time::Duration;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
+use serde_json::json;
 use sqlx::PgConnection;
 use tidelock_campaign::{
     Result,
@@ -19,11 +23,19 @@ use crate::{
 /// Ends every session of a subject.
 const SUBJECTS: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
      WHERE starts_with(application_name, 'subject-')";
+/// As the server's log says it.
+const DEADLOCK: &str = "deadlock detected";
+const SERIALIZATION: &str = "could not serialize access";
 const WAIT: Duration = Duration::from_secs(10);
 
 pub(super) fn faults() -> Vec<Fault> {
     let mut faults = vec![
         server("database-killed", "kill -9 of the server and all its backends", Server::kill),
+        server(
+            "postmaster-killed",
+            "kill -9 of the server's first process alone: its backends find out by themselves",
+            Server::kill_first,
+        ),
         server(
             "database-stopped-hard",
             "immediate stop of the server: recovery at the next start",
@@ -62,7 +74,7 @@ pub(super) fn faults() -> Vec<Fault> {
                 lost += u32::from(trap.wait(Duration::from_secs(2)));
                 world.sleep(Duration::from_millis(rng.u64(0..200)));
             }
-            Ok(Ongoing::new(format!("{lost} answers"), |_| Ok(())))
+            Ok(Ongoing::new(format!("{lost} answers"), |_| Ok(())).only_if(lost > 0))
         }),
     ));
     faults.push(sql(
@@ -79,8 +91,7 @@ pub(super) fn faults() -> Vec<Fault> {
                 stopping.join().map_err(|_| "the stop panicked")
             });
             stopped??;
-            let missed = if held { "postgres" } else { "postgres, without a COMMIT" };
-            Ok(Ongoing::new(missed, |world| Ok(world.lab.postgres().start()?)))
+            Ok(Ongoing::new("postgres", |world| Ok(world.lab.postgres().start()?)).only_if(held))
         }),
     ));
     faults.push(sql(
@@ -130,17 +141,26 @@ pub(super) fn faults() -> Vec<Fault> {
         "handlers lock shared rows in any order, and a rival in the reverse",
         4_000..=8_000,
         Box::new(|world, _| {
-            world.trouble(Some(Trouble { kind: Kind::Meet, share: 0.05 }))?;
+            let before = said(world, DEADLOCK);
+            world.trouble(Some(Trouble { kind: Kind::Meet, share: 0.3 }))?;
             let mut rival = world.db.session()?;
             let update = |bucket: i32| format!("UPDATE campaign.tally SET n = n + 1 WHERE bucket = {bucket}");
-            world.db.run_in(&mut rival, "BEGIN")?;
-            for bucket in [2, 1, 0] {
-                // It may be the one that the server ends: then it was a deadlock.
-                world.db.run_in(&mut rival, update(bucket)).ok();
-                world.sleep(Duration::from_millis(300));
+            let deadline = Instant::now() + WAIT;
+            while said(world, DEADLOCK) == before && Instant::now() < deadline {
+                world.db.run_in(&mut rival, "BEGIN")?;
+                for bucket in [2, 1, 0] {
+                    // It may be the one that the server ends: then it was a deadlock.
+                    world.db.run_in(&mut rival, update(bucket)).ok();
+                    world.sleep(Duration::from_millis(300));
+                }
+                world.db.run_in(&mut rival, "ROLLBACK")?;
             }
-            world.db.run_in(&mut rival, "ROLLBACK")?;
-            Ok(Ongoing::new("campaign.tally", |world| world.trouble(None)))
+            let came = said(world, DEADLOCK) > before;
+            Ok(Ongoing::new("campaign.tally", move |world| {
+                world.trouble(None)?;
+                came_about(world, "deadlocks", DEADLOCK, before)
+            })
+            .only_if(came))
         }),
     ));
     for level in ["repeatable read", "serializable"] {
@@ -151,15 +171,30 @@ pub(super) fn faults() -> Vec<Fault> {
             4_000..=8_000,
             Box::new(move |world, _| {
                 set(world, "default_transaction_isolation", level)?;
+                let before = said(world, SERIALIZATION);
                 world.trouble(Some(Trouble { kind: Kind::Meet, share: 0.02 }))?;
-                Ok(Ongoing::new(level, |world| {
+                Ok(Ongoing::new(level, move |world| {
                     world.trouble(None)?;
-                    reset(world, "default_transaction_isolation")
+                    reset(world, "default_transaction_isolation")?;
+                    came_about(world, "serialization failures", SERIALIZATION, before)
                 }))
             }),
         ));
     }
     faults
+}
+
+/// How often the server's log says so.
+fn said(world: &World, what: &str) -> usize {
+    let log = fs::read(world.lab.postgres().log()).unwrap_or_default();
+    String::from_utf8_lossy(&log).matches(what).count()
+}
+
+/// Notes how often that came about.
+fn came_about(world: &World, what: &str, log: &str, before: usize) -> Result<()> {
+    world
+        .history
+        .note("came about", json!({ "what": what, "times": said(world, log).saturating_sub(before) }))
 }
 
 fn sql(name: &str, doc: &str, lasts_ms: std::ops::RangeInclusive<u64>, inject: Inject) -> Fault {

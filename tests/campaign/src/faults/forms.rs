@@ -239,6 +239,7 @@ fn foreign(world: &World) -> Result<Ongoing> {
         &name,
         Role::Aside { scene: scene.clone(), relay: false },
         vec![("TIDELOCK_PROCESSOR_START".into(), "earliest".into())],
+        None,
     )?;
     let what = format!("{count} messages in {name}");
     Ok(Ongoing::new(what, move |world| {

@@ -79,9 +79,8 @@ fn sleeps_at(point: Point) -> Fault {
             let failpoint = format!("{}={hit}:pause({})", point.name(), world.directory.display());
             world.crew.start_to_wait(name, &failpoint)?;
             let stands = brought_about(world, point, || marker.exists())?;
-            let missed = if stands { "" } else { ", which it did not reach" };
             world.crew.signal(name, Signal::SIGSTOP)?;
-            Ok(Ongoing::new(format!("{name} at {}{missed}", point.name()), move |world| {
+            Ok(Ongoing::new(format!("{name} at {}", point.name()), move |world| {
                 if !stands {
                     // It would stand there later.
                     world.crew.kill(name)?;
@@ -91,7 +90,8 @@ fn sleeps_at(point: Point) -> Fault {
                 std::fs::remove_file(&marker)?;
                 world.crew.signal(name, Signal::SIGCONT)?;
                 settle(world, point)
-            }))
+            })
+            .only_if(stands))
         }),
     }
 }

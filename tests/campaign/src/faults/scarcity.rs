@@ -1,16 +1,17 @@
-//! Class 16: little CPU, a large backlog. Memory is watched during the whole run, by the crew.
+//! Class 16: little CPU, little memory, a large backlog. Memory is watched during the whole run, by the crew.
 
 use std::time::Duration;
 
+use serde_json::json;
 use tidelock_campaign::{
     Result,
     trouble::{Kind, Trouble},
 };
-use tidelock_lab::CpuLimit;
+use tidelock_lab::{CpuLimit, limit_memory, memory};
 
 use crate::{
     class::Class,
-    fault::{EXACTLY_ONCE, Fault, Ongoing, Part},
+    fault::{EXACTLY_ONCE, Fault, Inject, Ongoing, Part},
     kafka::Role as Broker,
     role::Role,
     world::{PIPELINES, World},
@@ -30,42 +31,108 @@ pub(super) fn faults() -> Vec<Fault> {
             let name = PIPELINES[choice % 2];
             Ok((name.to_owned(), CpuLimit::new(world.crew.pid(name)?, SHARE)?))
         }),
-        limited("broker-starved", "a broker that leads a partition of the input", &[Part::Brokers], |world, choice| {
-            let at = world.cluster.broker(Broker::Data, i32::try_from(choice)?)?;
-            let broker = world.lab.broker(at);
-            Ok((broker.name().to_owned(), broker.limit_cpu(SHARE)?))
-        }),
+        limited(
+            "broker-starved",
+            "a broker that leads a partition of the input",
+            &[Part::Brokers],
+            |world, choice| {
+                let at = world.cluster.broker(Broker::Data, i32::try_from(choice)?)?;
+                let broker = world.lab.broker(at);
+                Ok((broker.name().to_owned(), broker.limit_cpu(SHARE)?))
+            },
+        ),
         limited("database-starved", "the database server", &[Part::Database], |world, _| {
             let server = world.lab.postgres();
             Ok((server.name().to_owned(), server.limit_cpu(SHARE)?))
         }),
+        alone(
+            "backlog",
+            "handlers take 200 ms longer until as many messages wait as --backlog says, then they are fast again",
+            EXACTLY_ONCE,
+            Box::new(|world, _| {
+                let most = pile_up(world, "backlog", world.backlog)?;
+                Ok(Ongoing::new(format!("{most} messages"), move |world| work_off(world, "backlog", most)))
+            }),
+        ),
+        alone(
+            "pipeline-cramped",
+            "a pipeline may have 64 MiB more memory than it has, and 5000 messages pile up and are worked off",
+            "the pipeline lives; every verdict of the checker is 0, and everything flows again once it is healed",
+            Box::new(|world, rng| {
+                let name = PIPELINES[rng.usize(..2)];
+                cramp(world, name, 64 << 20)?;
+                let most = pile_up(world, "pipeline-cramped", 5_000)?;
+                Ok(Ongoing::new(format!("{name}, {most} messages"), move |world| {
+                    work_off(world, "pipeline-cramped", most)?;
+                    // Without the limit.
+                    world.crew.kill(name)?;
+                    world.crew.start(name)
+                }))
+            }),
+        ),
         Fault {
             class: Class::Scarcity,
-            name: "backlog".into(),
-            doc: "handlers take 200 ms longer until as many messages wait as --backlog says, then they are fast again".into(),
+            name: "pipeline-out-of-memory".into(),
+            doc: "a pipeline can allocate hardly anything more, and is started again when healed".into(),
             must_hold: EXACTLY_ONCE,
             within: None,
-            lasts_ms: 0..=1_000,
-            touches: &[Part::Alone],
-            inject: Box::new(|world, _| {
-                world.trouble(Some(Trouble { kind: Kind::Crawl, share: 1.0 }))?;
-                let rate = 2000.0;
-                let hasty = Role::Writer { style: "plain", connections: 4, rate, keys: 500, hold_ms: 0 };
-                world.crew.hire(HASTY, hasty)?;
-                let limit = Duration::from_secs(60 + world.backlog / LEAST_RATE);
-                let waits = |world: &World| waiting(world).unwrap_or(0);
-                world.demand("backlog", "the backlog", limit, || waits(world) >= world.backlog);
-                world.crew.dismiss(HASTY)?;
-                let most = waits(world);
-                Ok(Ongoing::new(format!("{most} messages"), move |world| {
-                    world.trouble(None)?;
-                    let limit = Duration::from_secs(60 + most / LEAST_RATE);
-                    world.demand("backlog", "that it was worked off", limit, || waits(world) < 500);
-                    Ok(())
+            lasts_ms: LASTS_MS,
+            touches: &[Part::Pipelines],
+            inject: Box::new(|world, rng| {
+                let name = PIPELINES[rng.usize(..2)];
+                let more = rng.u64(0..2 << 20);
+                cramp(world, name, more)?;
+                world.crew.may_die(name)?;
+                Ok(Ongoing::new(format!("{name}, {more} bytes more"), move |world| {
+                    world.history.note(
+                        "came about",
+                        json!({ "what": "death", "times": u32::from(!world.crew.runs(name)) }),
+                    )?;
+                    world.crew.kill(name)?;
+                    world.crew.start(name)
                 }))
             }),
         },
     ]
+}
+
+fn alone(name: &str, doc: &str, must_hold: &'static str, inject: Inject) -> Fault {
+    Fault {
+        class: Class::Scarcity,
+        name: name.into(),
+        doc: doc.into(),
+        must_hold,
+        within: None,
+        lasts_ms: 0..=1_000,
+        touches: &[Part::Alone],
+        inject,
+    }
+}
+
+/// Makes the handlers slow until so many messages wait; answers how many do.
+fn pile_up(world: &World, whom: &str, messages: u64) -> Result<u64> {
+    world.trouble(Some(Trouble { kind: Kind::Crawl, share: 1.0 }))?;
+    let hasty = Role::Writer { style: "plain", connections: 4, rate: 2000.0, keys: 500, hold_ms: 0 };
+    world.crew.hire(HASTY, hasty)?;
+    let limit = Duration::from_secs(60 + messages / LEAST_RATE);
+    world.demand(whom, "the backlog", limit, || waiting(world).unwrap_or(0) >= messages);
+    world.crew.dismiss(HASTY)?;
+    Ok(waiting(world).unwrap_or(0))
+}
+
+/// Makes them fast again, and waits.
+fn work_off(world: &World, whom: &str, messages: u64) -> Result<()> {
+    world.trouble(None)?;
+    let limit = Duration::from_secs(60 + messages / LEAST_RATE);
+    world.demand(whom, "that it was worked off", limit, || waiting(world).unwrap_or(0) < 500);
+    Ok(())
+}
+
+/// Lets a process have so much more memory of its own than it has, until it ends.
+fn cramp(world: &World, name: &str, more: u64) -> Result<()> {
+    let pid = world.crew.pid(name)?;
+    let has = memory(pid).ok_or_else(|| format!("{name} does not run"))?;
+    Ok(limit_memory(pid, has.data + more)?)
 }
 
 type Limit = fn(&World, usize) -> Result<(String, CpuLimit)>;

@@ -1,7 +1,7 @@
 //! Class 8 too: a database that a standby or a backup takes the place of. The run would end with it, so a relay and a
 //! processor with a server, topics and a group of their own suffer it beside the run.
 
-use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
 
 use sqlx::Row as _;
 use tidelock_campaign::{
@@ -82,17 +82,8 @@ fn fault(name: &'static str, doc: &str, must_hold: &'static str, successor: Succ
         touches: &[Part::Alone],
         inject: Box::new(move |world, _| {
             let stage = Stage::set(world, name)?;
-            let (ended, scene) = (stage.scene.group.clone(), stage.scene.group.clone());
-            world.owe(ended.clone(), move |world| {
-                [&ended, &writer(&ended)].iter().for_each(|name| world.crew.dismiss_at_once(name));
-                Ok(())
-            });
-            let refused = stage.play(world, successor);
-            Ok(Ongoing::new(refused?, move |world| {
-                world.pay(&scene)?;
-                drop(stage);
-                Ok(())
-            }))
+            let refused = stage.play(world, successor)?;
+            Ok(Ongoing::new(refused, move |world| stage.strike(world)))
         }),
     }
 }
@@ -102,38 +93,87 @@ fn writer(scene: &str) -> String {
 }
 
 /// A scene with a server of its own.
-struct Stage {
+pub(super) struct Stage {
     fault: &'static str,
     lab: Arc<Lab>,
     /// Past the proxy, to the first server.
-    db: Db,
-    scene: Scene,
+    pub(super) db: Db,
+    pub(super) scene: Scene,
     settings: Vec<(String, String)>,
 }
 
 impl Stage {
-    fn set(world: &World, fault: &'static str) -> Result<Self> {
+    /// With everything in its place, and relay and processor at work under the group's name.
+    pub(super) fn set(world: &World, fault: &'static str) -> Result<Self> {
+        let stage = Self::bare(world, fault)?;
+        stage.db.prepare()?;
+        stage.works(world, &stage.scene.group, None)?;
+        Ok(stage)
+    }
+
+    /// With a server and topics, and nobody there.
+    pub(super) fn bare(world: &World, fault: &'static str) -> Result<Self> {
         let lab = Arc::new(Lab::builder().kafka(false).proxied(true).start()?);
         let db = world.db.aside(lab.database_url())?;
-        db.prepare()?;
         let scene = Scene::new(&world.scene(), tables::EFFECTS);
         world.db.block_on(world.cluster.create_topics(&[&scene.input, &scene.output]))?;
         let settings = vec![
             ("TIDELOCK_DATABASE_URL".to_owned(), lab.proxied_database_url()),
             ("TIDELOCK_RELAY_NAME".to_owned(), scene.group.clone()),
         ];
-        let role = Role::Aside { scene: scene.clone(), relay: true };
-        world.crew.hire_aside(&scene.group, role, settings.clone())?;
+        let of_scene = scene.group.clone();
+        world.owe(scene.group.clone(), move |world| {
+            world.crew.names(&of_scene).iter().for_each(|name| world.crew.dismiss_at_once(name));
+            Ok(())
+        });
         Ok(Self { fault, lab, db, scene, settings })
     }
 
-    fn writes(&self, world: &World) -> Result<()> {
+    /// Relay and processor, of that program if it is not that of all.
+    pub(super) fn works(&self, world: &World, name: &str, program: Option<PathBuf>) -> Result<()> {
+        let role = Role::Aside { scene: self.scene.clone(), relay: true };
+        world.crew.hire_aside(name, role, self.settings.clone(), program)
+    }
+
+    pub(super) fn writes(&self, world: &World) -> Result<()> {
         let role = Role::AsideWriter { scene: self.scene.clone(), rate: RATE };
-        world.crew.hire_aside(&writer(&self.scene.group), role, self.settings.clone())
+        world.crew.hire_aside(&writer(&self.scene.group), role, self.settings.clone(), None)
+    }
+
+    pub(super) fn stops_writing(&self, world: &World) {
+        world.crew.dismiss_if_there(&writer(&self.scene.group));
+    }
+
+    /// Creates or upgrades the framework's tables, by that program.
+    pub(super) fn migrates(&self, world: &World, program: Option<PathBuf>) -> Result<()> {
+        let name = format!("{}-migration", self.scene.group);
+        world.crew.hire_aside(&name, Role::Migrate, self.settings.clone(), program)?;
+        world.demand(self.fault, "the end of the migration", WITHIN, || !world.crew.runs(&name));
+        world.crew.dismiss_at_once(&name);
+        Ok(())
+    }
+
+    /// What the subjects of the scene say.
+    pub(super) fn said(&self, world: &World) -> String {
+        let log = |name: String| {
+            fs::read_to_string(world.directory.join(format!("{name}.log"))).unwrap_or_default()
+        };
+        world.crew.names(&self.scene.group).into_iter().map(log).collect()
+    }
+
+    /// What is wrong with the scene is a finding; `partly`: not everything needs to have come through.
+    pub(super) fn judge(&self, world: &World, partly: bool) -> Result<()> {
+        let aside = Aside { database: self.db.url(), ledger: None, effects: true, partly };
+        if !world.interrupted()
+            && let Some(wrong) = judge_aside(world, &self.scene, &aside)?
+        {
+            world.crew.find(self.fault, &wrong);
+        }
+        Ok(())
     }
 
     /// So many more messages from the beginning to the end.
-    fn flow(&self, world: &World, db: &Db) -> Result<()> {
+    pub(super) fn flow(&self, world: &World, db: &Db) -> Result<()> {
         let before = db.ledger()?;
         self.writes(world)?;
         world.demand(self.fault, "that messages were written", WITHIN, || {
@@ -148,6 +188,11 @@ impl Stage {
         // The offsets of the last batch.
         world.sleep(Duration::from_secs(2));
         Ok(())
+    }
+
+    /// Nobody is left of it.
+    pub(super) fn strike(self, world: &World) -> Result<()> {
+        world.pay(&self.scene.group)
     }
 
     fn play(&self, world: &World, successor: Successor) -> Result<String> {

@@ -7,7 +7,7 @@ use serde_json::json;
 use tidelock_campaign::{Result, tables};
 use tidelock_lab::Partition;
 
-use super::side::Side;
+use super::{side::Side, succession::Stage};
 use crate::{
     class::Class,
     fault::{EXACTLY_ONCE, Fault, Ongoing, Part},
@@ -91,6 +91,18 @@ pub(super) fn faults() -> Vec<Fault> {
             inject: Box::new(move |world, _| another_life(world, life)),
         });
     }
+    faults.push(Fault {
+        class: Class::Topology,
+        name: "positions-deleted".into(),
+        doc: "beside the run: the topic of a relay's positions is deleted while messages flow, and later the relay is killed"
+            .into(),
+        must_hold: "the relay says that its positions are gone, and publishes nothing more, or it goes on; nothing is published \
+                    twice or out of order",
+        within: Some(Duration::from_secs(15)),
+        lasts_ms: 0..=500,
+        touches: &[Part::Alone],
+        inject: Box::new(|world, _| positions_deleted(world)),
+    });
     faults
 }
 
@@ -209,6 +221,27 @@ fn restore(world: &World, partitions: &[Partition]) -> Result<()> {
         cluster.elect_leaders(topic, *index)?;
     }
     Ok(())
+}
+
+fn positions_deleted(world: &World) -> Result<Ongoing> {
+    let stage = Stage::set(world, "positions-deleted")?;
+    let group = stage.scene.group.clone();
+    stage.flow(world, &stage.db)?;
+    stage.writes(world)?;
+    world.sleep(Duration::from_secs(1));
+    world.db.block_on(world.cluster.remove(&format!("tidelock.{group}.progress")))?;
+    world.sleep(Duration::from_secs(10));
+    world.crew.dismiss_at_once(&group);
+    stage.works(world, &group, None)?;
+    world.sleep(Duration::from_secs(10));
+    stage.stops_writing(world);
+    let stopped = stage.said(world).contains("the relay stopped");
+    if !stopped {
+        stage.flow(world, &stage.db)?;
+    }
+    stage.judge(world, stopped)?;
+    let what = format!("{group}, which {}", if stopped { "stopped" } else { "went on" });
+    Ok(Ongoing::new(what, move |world| stage.strike(world)))
 }
 
 /// What comes after a topic was deleted.

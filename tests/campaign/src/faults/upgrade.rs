@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tidelock_campaign::Result;
 
+use super::succession::Stage;
 use crate::{
     class::Class,
     fault::{EXACTLY_ONCE, Fault, Ongoing, Part},
@@ -21,6 +22,17 @@ pub(super) fn faults() -> Vec<Fault> {
             "the same, and the previous version is killed and started again under way",
             true,
         ),
+        Fault {
+            class: Class::Upgrade,
+            name: "migrated-under-load".into(),
+            doc: "beside the run: tables and processes of the previous version are upgraded while messages flow, the tables first"
+                .into(),
+            must_hold: "every verdict of the checker is 0; the run is not touched by it",
+            within: Some(Duration::from_secs(15)),
+            lasts_ms: 0..=500,
+            touches: &[Part::Alone],
+            inject: Box::new(|world, _| migrated(world)),
+        },
     ]
 }
 
@@ -46,6 +58,32 @@ fn fault(name: &str, doc: &str, killed: bool) -> Fault {
             Ok(Ongoing::new(name, move |world| replace(world, name, None)))
         }),
     }
+}
+
+fn migrated(world: &World) -> Result<Ongoing> {
+    let previous = world.previous.clone().ok_or("there is no previous version: give --previous")?;
+    let stage = Stage::bare(world, "migrated-under-load")?;
+    stage.migrates(world, Some(previous.clone()))?;
+    stage.db.prepare_run()?;
+    let versions = || stage.db.number("SELECT max(version)::bigint FROM tidelock.migration");
+    let (old, new) = (stage.scene.group.clone(), format!("{}-new", stage.scene.group));
+    let before = versions()?;
+    stage.works(world, &old, Some(previous))?;
+    stage.flow(world, &stage.db)?;
+    stage.writes(world)?;
+    world.sleep(Duration::from_secs(1));
+    stage.migrates(world, None)?;
+    world.sleep(Duration::from_secs(2));
+    stage.works(world, &new, None)?;
+    // They share the partitions and the shards.
+    world.sleep(Duration::from_secs(8));
+    world.crew.dismiss_at_once(&old);
+    world.sleep(Duration::from_secs(2));
+    stage.stops_writing(world);
+    stage.flow(world, &stage.db)?;
+    stage.judge(world, false)?;
+    let what = format!("{old} from version {before} to {}", versions()?);
+    Ok(Ongoing::new(what, move |world| stage.strike(world)))
 }
 
 fn replace(world: &World, name: &str, program: Option<std::path::PathBuf>) -> Result<()> {

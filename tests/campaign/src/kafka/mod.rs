@@ -94,7 +94,16 @@ impl Cluster {
     pub(crate) fn broker(&self, role: Role, choice: i32) -> Result<usize> {
         match role {
             Role::Data => self.leader(tables::INPUT, choice % PARTITIONS),
-            Role::Transactions => self.leader("__transaction_state", choice % COORDINATED),
+            Role::Transactions => {
+                let ids = [
+                    "tidelock.campaign.relay.0",
+                    "tidelock.campaign.relay.1",
+                    "tidelock.campaign.processor.pipeline-1",
+                    "tidelock.campaign.processor.pipeline-2",
+                ];
+                let id = ids[choice as usize % ids.len()];
+                self.leader("__transaction_state", java_hash(id) % COORDINATED)
+            }
             Role::Group => self.leader("__consumer_offsets", java_hash(tables::GROUP) % COORDINATED),
         }
     }

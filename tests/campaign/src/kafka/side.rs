@@ -40,10 +40,7 @@ impl ProducerContext for Refusals {
 impl Cluster {
     /// Deletes a topic and waits until no broker knows it.
     pub(crate) async fn delete(&self, topic: &str) -> Result<()> {
-        let answer = self.admin()?.delete_topics(&[topic], &AdminOptions::new()).await?;
-        if let Some(Err((name, code))) = answer.into_iter().next() {
-            return Err(format!("topic {name} is not deleted: {code}").into());
-        }
+        self.remove(topic).await?;
         let deadline = Instant::now() + WAIT;
         while self.exists(topic)? {
             if Instant::now() > deadline {
@@ -54,14 +51,22 @@ impl Cluster {
         Ok(())
     }
 
+    /// Deletes a topic, which whoever uses it may create again at once.
+    pub(crate) async fn remove(&self, topic: &str) -> Result<()> {
+        let answer = self.admin()?.delete_topics(&[topic], &AdminOptions::new()).await?;
+        match answer.into_iter().next() {
+            Some(Err((name, code))) => Err(format!("topic {name} is not deleted: {code}").into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether there is such a topic.
     pub(crate) fn exists(&self, topic: &str) -> Result<bool> {
         let metadata = self.outsider.fetch_metadata(Some(topic), WAIT)?;
         Ok(metadata.topics().iter().any(|each| each.error().is_none() && !each.partitions().is_empty()))
     }
 
-    /// Writes `LIFE N` for each of these numbers, N as its key too, by an idempotent producer, and waits for every
-    /// acknowledgement. A topic that does not exist is waited for.
+    /// As [`write_at_once`](Self::write_at_once), when somebody else has created the topic.
     pub(crate) fn write(&self, topic: &str, life: u32, numbers: Range<u64>) -> Result<()> {
         let deadline = Instant::now() + WRITTEN_WITHIN;
         while !self.exists(topic)? {
@@ -70,6 +75,12 @@ impl Cluster {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+        self.write_at_once(topic, life, numbers)
+    }
+
+    /// Writes `LIFE N` for each of these numbers, N as its key too, by an idempotent producer, and waits for every
+    /// acknowledgement. A broker may create the topic for that.
+    pub(crate) fn write_at_once(&self, topic: &str, life: u32, numbers: Range<u64>) -> Result<()> {
         let producer: BaseProducer<Refusals> = ClientConfig::new()
             .set("bootstrap.servers", &self.brokers)
             .set("enable.idempotence", "true")

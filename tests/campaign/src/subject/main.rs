@@ -40,6 +40,8 @@ enum Role {
     Forms(forms::Options),
     /// A member of the processor's group that joins and leaves
     Storm(storm::Options),
+    /// Creates or upgrades the framework's tables
+    Migrate,
 }
 
 #[tokio::main]
@@ -52,6 +54,7 @@ async fn main() -> ExitCode {
         Role::Writer(options) => writer::run(options).await,
         Role::Forms(options) => forms::run(options).await,
         Role::Storm(options) => storm::run(options).await,
+        Role::Migrate => migrate().await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -60,6 +63,10 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn migrate() -> Result<()> {
+    Ok(pipeline::connect(&settings()?.database).await?.migrate().await?)
 }
 
 /// The settings in the environment, under the prefix `TIDELOCK_`.

@@ -1,0 +1,42 @@
+#!/bin/sh
+# Repeats the run of a history: its commit, its options, its schedule. What the machine makes of that is not the same each time.
+#     tests/campaign/repeat.sh tests/campaign/histories/HISTORY.jsonl [further options of campaign]
+# The commit is checked out and built in target/repeat.
+set -eu
+[ $# -ge 1 ] || { sed -n '2,4s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+history=$1
+shift
+# The first line has "commit", and "command" as it was given, whose paths are not ours.
+of_history='
+import json, sys
+start = json.loads(open(sys.argv[1], encoding="utf-8").readline())
+words = iter(start["command"].split()[1:])
+previous, options = "no", []
+for word in words:
+    if word in ("--previous", "--directory"):
+        previous = "yes" if word == "--previous" else previous
+        next(words)
+    elif word != "--keep":
+        options.append(word)
+print(start["commit"], previous, *options)
+'
+read -r commit previous options <<EOF
+$(python3 -c "$of_history" "$history")
+EOF
+case $commit in
+*+) echo "$history: commit $commit had changes that were not committed, it cannot be repeated" >&2; exit 2 ;;
+esac
+root=$(git -C "$(dirname "$0")" rev-parse --show-toplevel)
+tree=${CARGO_TARGET_DIR:-$root/target}/repeat/$commit
+if [ ! -d "$tree" ]; then
+    git -C "$root" worktree prune
+    git -C "$root" worktree add --quiet --detach "$tree" "$commit" >&2
+fi
+export CARGO_TARGET_DIR="$tree/target"
+cd "$tree"
+cargo build --quiet --release -p tidelock-campaign -p tidelock-checker --bins
+if [ "$previous" = yes ]; then
+    set -- --previous "$(PROFILE=release tests/campaign/previous.sh)" "$@"
+fi
+# shellcheck disable=SC2086
+exec "$CARGO_TARGET_DIR/release/campaign" $options "$@"
