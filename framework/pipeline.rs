@@ -5,7 +5,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use tokio::{sync::Mutex, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::error;
 
 use crate::{
     config::Problems,
@@ -211,7 +211,7 @@ impl<D: Database + Source> Builder<D> {
 /// Starts a component again after it lost its membership; a failure that an operator must mend leaves it down.
 async fn keep_running(name: String, task: Arc<Task>, stop: CancellationToken, health: Health) {
     use crate::{
-        policy::{Action, action},
+        policy::{Action, action, recovering},
         retry::Backoff,
     };
     let backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(10) };
@@ -225,7 +225,7 @@ async fn keep_running(name: String, task: Arc<Task>, stop: CancellationToken, he
         failures += 1;
         match action(failure.kind()) {
             Action::Recover => {
-                info!(component = name, error = %failure, failures, "starting again");
+                recovering(&name, &failure, failures);
                 health.set(&name, State::Recovering(failure.to_string()));
                 tokio::select! {
                     biased;

@@ -1,6 +1,8 @@
 //! What to do about each kind of failure, and one sentence for whoever is on call.
 
-use crate::error::Kind;
+use tracing::{info, warn};
+
+use crate::error::{Error, Kind};
 
 /// What a component does with a failure that ends its current piece of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,15 @@ pub const fn advice(kind: Kind) -> &'static str {
         }
         Kind::Handler => "look at the handler and its message; the partition waits and nothing is lost",
         Kind::Stopped => "nothing to do: it was asked to stop",
+    }
+}
+
+/// One line about a failure that is got over: what is missing until somebody gives it back is said louder.
+pub(crate) fn recovering(component: &str, failure: &Error, failures: u32) {
+    let advice = advice(failure.kind());
+    match failure.kind() {
+        Kind::Denied => warn!(component, error = %failure, failures, advice, "recovering"),
+        _ => info!(component, error = %failure, failures, advice, "recovering"),
     }
 }
 

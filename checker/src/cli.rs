@@ -44,6 +44,13 @@ EXAMPLES
           --database postgres://me@localhost/shop \\
           --ledger 'SELECT producer, seq, key_seq, txn, of, 1 FROM sent' --effects 'SELECT producer, seq, crc FROM done'
 
+  With the faults that there were, for recovery times and stand-stills: further options of judge, and a file of such lines
+      --progress progress.jsonl --history faults.jsonl
+      {\"t\":1700000000000,\"event\":\"fault\",\"id\":1,\"class\":\"broker\",\"what\":\"kafka-2 killed\",\"within_ms\":15000}
+      {\"t\":1700000004000,\"event\":\"healed\",\"id\":1}
+      {\"t\":1700000060000,\"event\":\"writers-done\"}
+  t is ms since 1970; within_ms, how long a partition may stand still during the fault, may be left out.
+
   Only the topics, nothing else:
       checker judge --kafka localhost:9092 --run r1 --in orders
 

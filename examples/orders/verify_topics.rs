@@ -108,7 +108,9 @@ async fn read_embedded(log: &Embedded) -> Result<Vec<Record>, BoxError> {
                 }
             }
             Some(ConsumerEvent::Revoked { .. }) => {}
-            Some(ConsumerEvent::Failed(_, error) | ConsumerEvent::Fatal(error)) => return Err(error.into()),
+            Some(
+                ConsumerEvent::Failed(_, error) | ConsumerEvent::Denied(error) | ConsumerEvent::Fatal(error),
+            ) => return Err(error.into()),
             None => return Err("the embedded log closed its reader".into()),
         }
     }

@@ -149,6 +149,15 @@ pub struct Refusal {
     pub index: usize,
     /// Why, in the log's words.
     pub reason: String,
+    /// Whether it is for want of a right, and not for what the record is.
+    pub denied: bool,
+}
+
+impl Refusal {
+    /// A record that is refused for what it is.
+    pub fn new(index: usize, reason: impl Into<String>) -> Self {
+        Self { index, reason: reason.into(), denied: false }
+    }
 }
 
 /// A transactional producer: one transaction at a time.
@@ -290,6 +299,8 @@ pub enum ConsumerEvent {
     },
     /// A started partition cannot be read on: offset out of range, topic deleted, not authorised.
     Failed(Assignment, Error),
+    /// The member may not do what it needs for its place in the group; it goes on trying.
+    Denied(Error),
     /// The consumer is dead, nothing follows: fenced by a member of the same name, or closed by an error.
     Fatal(Error),
 }

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use crate::{
     error::{Error, Kind, Result},
     failpoint::{Point, Variant, hit, left_out},
+    health::{Health, State},
     log::{Assignment, Commit, Consumer, KnownTopics, Log, PartitionOffset, Producer, Record, Refusal},
     policy::advice,
     retry::{Backoff, Portion},
@@ -41,8 +42,8 @@ impl Submission {
 pub(crate) enum Verdict {
     /// Outputs and offset are committed.
     Committed,
-    /// Look at fence and offset to find out; why.
-    Look(String),
+    /// Look at fence and offset to find out; why, and whether for want of a right.
+    Look(Kind, String),
     /// Not committed: these outputs (by their index in the submission) are refused for good.
     Refused(Vec<Refusal>),
 }
@@ -78,6 +79,7 @@ pub(crate) struct Cycle {
     claimable: bool,
     /// How many partitions go into one transaction.
     portion: Portion,
+    health: Health,
     stop: CancellationToken,
 }
 
@@ -88,6 +90,7 @@ impl Cycle {
         transactional_id: String,
         group: Arc<str>,
         claimable: bool,
+        health: Health,
         stop: CancellationToken,
     ) -> Result<(Committer, Self)> {
         let producer = log.producer(&transactional_id).await?;
@@ -104,6 +107,7 @@ impl Cycle {
                 submissions,
                 claimable,
                 portion: Portion::ALL,
+                health,
                 stop,
             },
         ))
@@ -139,7 +143,9 @@ impl Cycle {
                 // Somebody else may have initialised this producer's id and claimed what waits here.
                 let waiting = std::iter::from_fn(|| self.submissions.try_recv().ok());
                 for each in carried.take().into_iter().chain(waiting) {
-                    let _ = each.verdict.send(Verdict::Look("a transaction before it failed".to_owned()));
+                    let _ = each
+                        .verdict
+                        .send(Verdict::Look(Kind::Unavailable, "a transaction before it failed".to_owned()));
                 }
             }
         }
@@ -159,7 +165,7 @@ impl Cycle {
         let outcome = self.transaction(consumer, &mut batch).await;
         hit(Point::P5);
         let answered = outcome.is_ok();
-        let (refusals, reason) = match outcome {
+        let (refusals, kind, reason) = match outcome {
             Ok(refusals) if refusals.is_empty() => {
                 self.portion.succeeded();
                 metrics::counter!(telemetry::PROCESSOR_TRANSACTIONS, "group" => self.group.to_string())
@@ -170,11 +176,13 @@ impl Cycle {
                 self.renew(consumer, &held).await;
                 return true;
             }
-            Ok(refusals) => (refusals, "an output of another partition was refused".to_owned()),
+            Ok(refusals) => {
+                (refusals, Kind::Unavailable, "an output of another partition was refused".to_owned())
+            }
             Err(error) => {
                 self.portion.failed();
                 info!(group = &*self.group, %error, "a transaction was not committed, looking what became of it");
-                (Vec::new(), error.to_string())
+                (Vec::new(), error.kind(), error.to_string())
             }
         };
         // A partition may look only after the next producer is initialised: until then the outcome can change.
@@ -186,10 +194,13 @@ impl Cycle {
             let own: Vec<Refusal> = refusals
                 .iter()
                 .filter(|refusal| (first..first + count).contains(&refusal.index))
-                .map(|refusal| Refusal { index: refusal.index - first, reason: refusal.reason.clone() })
+                .map(|refusal| Refusal { index: refusal.index - first, ..refusal.clone() })
                 .collect();
             first += count;
-            let verdict = if own.is_empty() { Verdict::Look(reason.clone()) } else { Verdict::Refused(own) };
+            let verdict = match own.is_empty() {
+                true => Verdict::Look(kind, reason.clone()),
+                false => Verdict::Refused(own),
+            };
             let _ = each.verdict.send(verdict);
         }
         answered
@@ -237,7 +248,7 @@ impl Cycle {
         let mut refusals = Vec::new();
         for (index, record) in batch.iter().flat_map(|each| &each.outputs).enumerate() {
             if let Some(reason) = self.topics.refusal(&record.topic).await? {
-                refusals.push(Refusal { index, reason });
+                refusals.push(Refusal::new(index, reason));
             }
         }
         Ok(refusals)
@@ -246,6 +257,16 @@ impl Cycle {
     /// A new producer where the last one may not be used again. Fenced can mean slow, or that somebody else runs
     /// under this name: so it is tried only while a partition is still held, and with backoff. `false`: given up.
     async fn renew(&mut self, consumer: &dyn Consumer, held: &[Assignment]) -> bool {
+        if let Some(None) = self.producer.as_ref().map(|producer| producer.must_rotate()) {
+            return true;
+        }
+        let name = format!("processor {} transactions", self.group);
+        let renewed = self.rotate(&name, consumer, held).await;
+        self.health.remove(&name);
+        renewed
+    }
+
+    async fn rotate(&mut self, name: &str, consumer: &dyn Consumer, held: &[Assignment]) -> bool {
         let backoff = Backoff { first: Duration::from_millis(50), most: Duration::from_secs(5) };
         let mut failures = 0;
         loop {
@@ -266,6 +287,7 @@ impl Cycle {
                 Ok(producer) => self.producer = Some(producer),
                 Err(error) => {
                     failures += 1;
+                    self.health.set(name, State::Recovering(error.to_string()));
                     warn!(group = &*self.group, %error, failures, advice = advice(error.kind()), "no new producer yet");
                     tokio::select! {
                         biased;

@@ -143,7 +143,7 @@ mod tests {
             ("t", Some("a")),
         ];
         let outputs: Vec<Record> = outputs.map(|(topic, key)| output(topic, key)).into();
-        let refused = |index| Refusal { index, reason: index.to_string() };
+        let refused = |index: usize| Refusal::new(index, index.to_string());
         let (kept, held) = part(outputs.clone(), &[refused(2), refused(4)]).unwrap();
         assert_eq!(kept, [1, 3, 5].map(|index| outputs[index].clone()));
         let reasons: Vec<&str> = held.iter().map(|each| each.reason.as_str()).collect();

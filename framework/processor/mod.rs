@@ -48,14 +48,15 @@ use crate::{
     health::{Health, State},
     log::{Assignment, Cleanup, Consumer, ConsumerEvent, Log, Received, Subscription, TopicSpec},
     policy::{Action, action},
-    retry::Portion,
+    retry::{Backoff, Portion},
 };
 
 /// How long a partition that is taken away may take to see its last transaction decided; whoever gets it next waits
 /// for that outcome anyway.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long a member that may not read a partition waits before it asks to be assigned it anew: all of them share anew then.
-const DENIED: Duration = Duration::from_secs(3);
+/// How long a member that may not read a partition waits before it asks to be assigned it anew: all of them share anew then,
+/// partitions that may be read among them.
+const DENIED: Backoff = Backoff { first: Duration::from_secs(2), most: Duration::from_secs(60) };
 
 /// Reads topics as one consumer group and runs handlers. Built by hand, run by a `Pipeline`.
 pub struct Processor<D: Database> {
@@ -190,6 +191,7 @@ impl<D: Database> Runner<D> {
             transactional_id.clone(),
             self.group.clone(),
             D::FENCED,
+            self.health.clone(),
             give_up.clone(),
         )
         .await?;
@@ -217,6 +219,8 @@ impl<D: Database> Runner<D> {
         let cleaner = inbox::spawn_cleaner(shared.clone(), self.group.clone());
         let mut running: HashMap<Assignment, Running> = HashMap::new();
         let mut held: HashSet<Assignment> = HashSet::new();
+        // How often in a row a partition could not be read for want of the right.
+        let mut denied: HashMap<(Arc<str>, i32), u32> = HashMap::new();
         let mut closing = false;
         let outcome = loop {
             let event = tokio::select! {
@@ -233,6 +237,9 @@ impl<D: Database> Runner<D> {
             match event {
                 Some(ConsumerEvent::Records { assignment, flow, records }) => {
                     if let Some(partition) = running.get(&assignment) {
+                        if !denied.is_empty() {
+                            denied.remove(&(assignment.topic.clone(), assignment.partition));
+                        }
                         partition.valve.arrived(&records);
                         let _ = partition.chunks.send((flow, records));
                     }
@@ -253,6 +260,15 @@ impl<D: Database> Runner<D> {
                         self.health.remove(&format!("{name} {at}"));
                     }
                     drop(handback);
+                    if lost && held.is_empty() {
+                        self.health
+                            .set(&name, State::Recovering("its place in the group was lost".to_owned()));
+                    }
+                }
+                Some(ConsumerEvent::Denied(failure)) => {
+                    if held.is_empty() {
+                        self.health.set(&name, State::Recovering(failure.to_string()));
+                    }
                 }
                 Some(ConsumerEvent::Failed(at, failure)) => {
                     error!(processor = name, partition = %at, error = %failure, "the partition cannot be read");
@@ -263,7 +279,14 @@ impl<D: Database> Runner<D> {
                         // No second worker under this assignment: what the first one submitted may still wait at the
                         // committer. The call makes the member join again, and be assigned anew.
                         let consumer = consumer.clone();
-                        let pause = if failure.kind() == Kind::Denied { DENIED } else { Duration::ZERO };
+                        let pause = match failure.kind() {
+                            Kind::Denied => {
+                                let times = denied.entry((at.topic.clone(), at.partition)).or_default();
+                                *times += 1;
+                                DENIED.wait(*times)
+                            }
+                            _ => Duration::ZERO,
+                        };
                         tokio::spawn(async move {
                             tokio::time::sleep(pause).await;
                             consumer.start(&at, 0).await

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 use super::{
     Shared,
@@ -18,7 +18,7 @@ use crate::{
     failpoint::{Point, Variant, hit, left_out},
     health::State,
     log::{Assignment, Commit, Received, Record, codec},
-    policy::{Action, action, advice},
+    policy::{Action, action, advice, recovering},
     retry::Portion,
     telemetry,
 };
@@ -89,7 +89,7 @@ impl<D: Database> Partition<D> {
                 }
                 Action::Recover | Action::End => {
                     failures = if self.next == before { failures + 1 } else { 1 };
-                    info!(processor = name, error = %failure, failures, advice = advice(failure.kind()), "recovering");
+                    recovering(&name, &failure, failures);
                     self.shared.health.set(&name, State::Recovering(failure.to_string()));
                     tokio::time::sleep(backoff.wait(failures)).await;
                 }
@@ -316,8 +316,8 @@ impl<D: Database> Partition<D> {
             Verdict::Committed => return Ok(()),
             Verdict::Refused(refusals) => self.quarantine(&refusals, batch).await?,
             // Nothing of it is stored: it is handled again, and need not be as much. What is stored is sent as it is.
-            Verdict::Look(_) if !D::FENCED => self.portion.failed(),
-            Verdict::Look(_) => {}
+            Verdict::Look(..) if !D::FENCED => self.portion.failed(),
+            Verdict::Look(..) => {}
         }
         let next = self.take_over().await?;
         if next == self.next {
@@ -335,9 +335,9 @@ fn stored(outputs: &[Record]) -> Result<Bytes> {
 /// The verdict over what is in flight; never, while nothing is. A committer that is gone leaves the partition to look.
 pub(crate) async fn verdict(in_flight: &mut Option<InFlight>) -> (Verdict, Submitted) {
     let verdict = match in_flight {
-        Some(in_flight) => (&mut in_flight.verdict)
-            .await
-            .unwrap_or_else(|_| Verdict::Look("the committer has let go of it".to_owned())),
+        Some(in_flight) => (&mut in_flight.verdict).await.unwrap_or_else(|_| {
+            Verdict::Look(Kind::Unavailable, "the committer has let go of it".to_owned())
+        }),
         None => std::future::pending().await,
     };
     match in_flight.take() {

@@ -71,9 +71,10 @@ impl<D: Database> Partition<D> {
             }
             match verdict {
                 Verdict::Refused(refusals) => self.quarantine(&refusals, &batch).await?,
-                Verdict::Look(reason) => {
+                Verdict::Look(kind, reason) => {
                     let text = format!("{}: offset {next_offset} was not committed: {reason}", self.at);
-                    return Err(Error::new(Kind::Unavailable, text));
+                    let kind = if kind == Kind::Denied { kind } else { Kind::Unavailable };
+                    return Err(Error::new(kind, text));
                 }
                 Verdict::Committed => {}
             }

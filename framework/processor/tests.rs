@@ -329,7 +329,9 @@ async fn after_a_transaction_that_failed_fewer_partitions_go_together() {
     let told = Told::new(Trouble::FirstNotCommitted);
     let log: Arc<dyn Log> = Arc::new(told.clone());
     let (committer, cycle) =
-        Cycle::start(log, "id".into(), "group".into(), false, CancellationToken::new()).await.unwrap();
+        Cycle::start(log, "id".into(), "group".into(), false, Health::default(), CancellationToken::new())
+            .await
+            .unwrap();
     let submit = |count: i32| -> Vec<_> {
         let at = |partition| Assignment { topic: "topic".into(), partition, epoch: 1 };
         (0..count).map(|partition| committer.submit(&at(partition), 1, Vec::new())).collect()
@@ -337,7 +339,7 @@ async fn after_a_transaction_that_failed_fewer_partitions_go_together() {
     let first = submit(10);
     let running = tokio::spawn(cycle.run(Arc::new(told.clone())));
     for verdict in first {
-        assert!(matches!(verdict.await.unwrap(), Verdict::Look(_)));
+        assert!(matches!(verdict.await.unwrap(), Verdict::Look(..)));
     }
     for verdict in submit(8) {
         assert!(matches!(verdict.await.unwrap(), Verdict::Committed));
@@ -352,10 +354,16 @@ async fn what_waits_behind_a_transaction_that_failed_is_not_sent_as_it_is() {
     for claimable in [true, false] {
         let told = Told::new(Trouble::FirstNotCommitted);
         let log: Arc<dyn Log> = Arc::new(told.clone());
-        let (committer, cycle) =
-            Cycle::start(log, "id".into(), "group".into(), claimable, CancellationToken::new())
-                .await
-                .unwrap();
+        let (committer, cycle) = Cycle::start(
+            log,
+            "id".into(),
+            "group".into(),
+            claimable,
+            Health::default(),
+            CancellationToken::new(),
+        )
+        .await
+        .unwrap();
         let at = |partition| Assignment { topic: "topic".into(), partition, epoch: 1 };
         let output = Record {
             topic: "topic".into(),
@@ -369,10 +377,10 @@ async fn what_waits_behind_a_transaction_that_failed_is_not_sent_as_it_is() {
         let others: Vec<_> =
             (1..4).map(|partition| committer.submit(&at(partition), 1, Vec::new())).collect();
         let running = tokio::spawn(cycle.run(Arc::new(told.clone())));
-        assert!(matches!(first.await.unwrap(), Verdict::Look(_)));
+        assert!(matches!(first.await.unwrap(), Verdict::Look(..)));
         for verdict in others {
             let verdict = verdict.await.unwrap();
-            assert_eq!(matches!(verdict, Verdict::Look(_)), claimable);
+            assert_eq!(matches!(verdict, Verdict::Look(..)), claimable);
             assert_eq!(matches!(verdict, Verdict::Committed), !claimable);
         }
         running.abort();

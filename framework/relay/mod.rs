@@ -117,6 +117,15 @@ impl<S: Source> Relay<S> {
                         self.health.remove(&format!("{name} shard {}", partition.partition));
                     }
                     drop(handback);
+                    if lost && running.is_empty() {
+                        self.health
+                            .set(&name, State::Recovering("its place in the group was lost".to_owned()));
+                    }
+                }
+                Some(ConsumerEvent::Denied(failure)) => {
+                    if running.is_empty() {
+                        self.health.set(&name, State::Recovering(failure.to_string()));
+                    }
                 }
                 Some(ConsumerEvent::Failed(partition, error)) => debug!(%partition, %error, "progress topic"),
                 Some(ConsumerEvent::Records { .. }) => {}

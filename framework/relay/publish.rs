@@ -87,9 +87,8 @@ async fn send_position(producer: &mut dyn Producer, topic: &str, position: &Posi
     producer.send(vec![record]).await?;
     match producer.acknowledged().await?.first() {
         None => Ok(()),
-        // A right is missing, or the topic takes no record that large.
         Some(refusal) => Err(Error::new(
-            Kind::Denied,
+            if refusal.denied { Kind::Denied } else { Kind::Config },
             format!("{topic}[{}]: the position was refused: {}", position.shard, refusal.reason),
         )),
     }

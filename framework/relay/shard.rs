@@ -28,7 +28,7 @@ use crate::{
     health::{Health, State},
     log::{KnownTopics, Log, Producer, Rotation, codec},
     message::MessageId,
-    policy::{Action, action, advice},
+    policy::{Action, action, advice, recovering},
     retry::{Backoff, Portion},
     telemetry,
 };
@@ -108,7 +108,7 @@ impl<S: Source> ShardRelay<S> {
                 }
                 Action::Recover | Action::End => {
                     failures = if self.known == before { failures + 1 } else { 1 };
-                    info!(relay = name, error = %failure, failures, advice = advice(failure.kind()), "recovering");
+                    recovering(&name, &failure, failures);
                     self.health.set(&name, State::Recovering(failure.to_string()));
                     tokio::select! {
                         biased;

@@ -193,6 +193,8 @@ impl Server {
             return Err(self.not_running());
         };
         let pid = child.id();
+        // Stopped first, so that it has no child but these.
+        process::signal(pid, Signal::SIGSTOP);
         let children = process::children(pid);
         process::signal(pid, Signal::SIGKILL);
         child.wait().map_err(Error::io(format!("wait for {}", self.name())))?;

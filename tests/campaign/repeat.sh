@@ -13,15 +13,17 @@ start = json.loads(open(sys.argv[1], encoding="utf-8").readline())
 words = iter(start["command"].split()[1:])
 previous, options = "no", []
 for word in words:
-    if word in ("--previous", "--directory"):
-        previous = "yes" if word == "--previous" else previous
-        next(words)
+    name, given, _ = word.partition("=")
+    if name in ("--previous", "--directory"):
+        previous = "yes" if name == "--previous" else previous
+        given or next(words)
     elif word != "--keep":
         options.append(word)
 print(start["commit"], previous, *options)
 '
+found=$(python3 -c "$of_history" "$history")
 read -r commit previous options <<EOF
-$(python3 -c "$of_history" "$history")
+$found
 EOF
 case $commit in
 *+) echo "$history: commit $commit had changes that were not committed, it cannot be repeated" >&2; exit 2 ;;

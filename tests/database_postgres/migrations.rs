@@ -13,7 +13,7 @@ use tidelock::{
     outbox::Outgoing,
 };
 
-use super::{ALL, Shop};
+use super::{ALL, Shop, eventually};
 
 async fn in_schema(shop: &Shop, schema: &str) -> Postgres {
     let config = PostgresConfig {
@@ -98,9 +98,7 @@ async fn an_upgrade_that_waits_keeps_nobody_waiting() {
     let upgraded = shop.again().await.postgres;
     let upgrade = tokio::spawn(async move { upgraded.migrate().await });
     let waits = "pg_locks WHERE relation = 'tidelock.fence'::regclass AND NOT granted";
-    while shop.count(waits).await == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    eventually("the upgrade waits", async || shop.count(waits).await > 0).await;
     let others = shop.count("tidelock.fence");
     assert_eq!(tokio::time::timeout(Duration::from_secs(20), others).await, Ok(0));
     assert_eq!(shop.count(version_4).await, 0);

@@ -109,7 +109,7 @@ impl Worker {
                     drop(handback);
                 }
                 ConsumerEvent::Failed(assignment, error) => panic!("{assignment}: {error}"),
-                ConsumerEvent::Fatal(error) => panic!("{error}"),
+                ConsumerEvent::Denied(error) | ConsumerEvent::Fatal(error) => panic!("{error}"),
             }
         }
     }

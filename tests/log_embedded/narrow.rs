@@ -69,7 +69,7 @@ impl Producer for NarrowProducer {
         let refused = *self.log.refuses.lock().unwrap();
         let refused = self.sent.iter().enumerate().filter(|(_, topic)| Some(&***topic) == refused);
         let refusals: Vec<Refusal> =
-            refused.map(|(index, topic)| Refusal { index, reason: topic.to_string() }).collect();
+            refused.map(|(index, topic)| Refusal::new(index, topic.to_string())).collect();
         if !refusals.is_empty() {
             return Ok(refusals);
         }

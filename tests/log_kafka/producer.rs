@@ -134,7 +134,7 @@ async fn a_batch_that_is_too_large_blames_no_record_that_is_not() {
     publish(&kafka, &mut producer, small()).await;
     // One by one they are slow: a backlog would not fit into the time of a transaction.
     let batches = batches(&lab, &topic);
-    assert!(batches.len() < 100, "{batches:?}");
+    assert!((10..100).contains(&batches.len()), "{batches:?}");
 
     // Not for ever: larger ones are faster.
     tokio::time::sleep(4 * config.transaction_timeout).await;

@@ -8,7 +8,7 @@ use tidelock::prelude::*;
 use tidelock_lab::{Lab, Right};
 
 use super::{Stage, eventually};
-use crate::witness;
+use crate::witness::{self, Sent};
 
 #[derive(Serialize, Deserialize)]
 struct Open {
@@ -167,6 +167,36 @@ impl Event for Taken {
     }
 }
 
+struct Beside;
+
+#[async_trait]
+impl Handler<Postgres> for Beside {
+    type Event = Besides;
+
+    async fn handle(
+        &self,
+        message: &Message<Besides>,
+        context: &mut Context<'_, Postgres>,
+    ) -> Result<Outcome, BoxError> {
+        context.emit(&Given { n: message.event.n })?;
+        Ok(Outcome::Done)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Besides {
+    n: i64,
+}
+
+impl Event for Besides {
+    const TYPE: &'static str = "Besides";
+    const TOPIC: &'static str = "denied.besides";
+
+    fn key(&self) -> Key {
+        self.n.into()
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Given {
     n: i64,
@@ -188,25 +218,26 @@ async fn what_waits_for_a_right_goes_on_when_it_is_back() {
     let lab = Arc::new(tokio::task::spawn_blocking(start).await.unwrap());
     let mut stage = Stage::new("denied_for_a_while").await;
     stage.kafka_url = lab.kafka_url();
-    for topic in [Taken::TOPIC, Given::TOPIC] {
+    for topic in [Taken::TOPIC, Besides::TOPIC, Given::TOPIC] {
         witness::create_topic(&stage.kafka_url, topic, 2, &[]).await;
     }
     let pipeline = Pipeline::builder(stage.kafka(), stage.postgres.clone())
         .relay(RelayConfig::new(&stage.name))
-        .processor(Processor::new(&stage.name).handle(One))
+        .processor(Processor::new(&stage.name).handle(One).handle(Beside))
         .build()
         .unwrap();
     pipeline.start().await.unwrap();
     let progress: &str = format!("tidelock.{}.progress", stage.name).leak();
+    // For how long, in seconds; the group's also for longer than its session.
     let rights = [
-        Right::Transact("tidelock."),
-        Right::Write(progress),
-        Right::Read(progress),
-        Right::Read(Taken::TOPIC),
-        Right::Join(stage.name.clone().leak()),
+        (Right::Transact("tidelock."), 4),
+        (Right::Write(progress), 4),
+        (Right::Read(Taken::TOPIC), 8),
+        (Right::Join(stage.name.clone().leak()), 4),
+        (Right::Join(stage.name.clone().leak()), 14),
     ];
     let mut given = 0;
-    for right in rights {
+    for (right, seconds) in rights {
         let tell = |allow: bool| {
             let lab = lab.clone();
             tokio::task::spawn_blocking(move || {
@@ -214,29 +245,35 @@ async fn what_waits_for_a_right_goes_on_when_it_is_back() {
                 if allow { cluster.allow(right) } else { cluster.deny(right) }.unwrap();
             })
         };
-        for denied in [false, true] {
-            if denied {
-                tell(false).await.unwrap();
-                tokio::time::sleep(Duration::from_secs(2)).await;
-            }
-            for n in given..given + 20 {
-                let mut business = stage.postgres.outbox().begin().await.unwrap();
-                business.enqueue(&Taken { n }).unwrap();
-                business.commit().await.unwrap();
-            }
-            given += 20;
-            if denied {
-                tokio::time::sleep(Duration::from_secs(4)).await;
-                tell(true).await.unwrap();
-            }
-            let found = stage.committed_at_least(Given::TOPIC, given as usize).await;
-            let mut found: Vec<i64> =
-                found.iter().map(|record| record.json()["n"].as_i64().unwrap()).collect();
-            found.sort_unstable();
-            assert_eq!(found, (0..given).collect::<Vec<_>>(), "{right:?}");
-        }
         eventually("nobody is in trouble", async || pipeline.is_ready()).await;
+        tell(false).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let mut business = stage.postgres.outbox().begin().await.unwrap();
+        for n in given..given + 20 {
+            business.enqueue(&Taken { n }).unwrap();
+        }
+        business.commit().await.unwrap();
+        given += 20;
+        eventually("it shows", async || !pipeline.is_ready()).await;
+        if right == Right::Read(Taken::TOPIC) {
+            // Another topic of the same processor goes on.
+            let others = [Sent { key: "k".into(), payload: "{\"n\":-1}".into(), headers: vec![] }];
+            let kafka = stage.kafka_url.clone();
+            tokio::task::spawn_blocking(move || witness::write(&kafka, Besides::TOPIC, &others))
+                .await
+                .unwrap();
+            stage.committed_at_least(Given::TOPIC, given as usize - 20 + 1).await;
+        }
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        assert!(!pipeline.is_ready(), "{right:?}: {:?}", pipeline.health());
+        tell(true).await.unwrap();
+        let others = i64::from(given > 40);
+        let found = stage.committed_at_least(Given::TOPIC, (given + others) as usize).await;
+        let mut found: Vec<i64> = found.iter().map(|record| record.json()["n"].as_i64().unwrap()).collect();
+        found.sort_unstable();
+        assert_eq!(found, (-others..given).collect::<Vec<_>>(), "{right:?}");
     }
+    eventually("nobody is in trouble", async || pipeline.is_ready()).await;
     assert!(stage.postgres.quarantine(100).await.unwrap().is_empty());
     pipeline.stop(Duration::from_secs(20)).await.unwrap();
 }

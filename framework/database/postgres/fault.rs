@@ -27,11 +27,10 @@ fn kind(error: &SqlxError) -> Kind {
     }
 }
 
-/// Whether a lock was not to be had within `lock_timeout`.
-pub(super) fn lock_not_available(error: &Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|source| source.downcast_ref::<SqlxError>());
-    let code = cause.and_then(SqlxError::as_database_error).and_then(|database| database.code());
-    code.is_some_and(|code| code == "55P03")
+/// Whether a lock was not to be had within `lock_timeout`, or others waited for each other with it.
+pub(super) fn waited_in_vain(error: &SqlxError) -> bool {
+    let code = error.as_database_error().and_then(|database| database.code());
+    code.is_some_and(|code| ["55P03", "40P01"].contains(&&*code))
 }
 
 /// Whether the server itself answered: then the statement had no effect.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::{PgConnection, Row};
+use sqlx::{Connection, PgConnection, Row};
 use tracing::info;
 
 use super::{Postgres, fault, in_schema};
@@ -18,34 +18,23 @@ const MIGRATIONS: &[Migration] = &[
     Migration { needs: 1, sql: include_str!("../../../migrations/postgres/0004_claim.sql") },
 ];
 const OLDEST_SERVER: i32 = 130_000;
-/// How long a change may wait for a lock, in ms: everybody else waits behind it.
-const LOCK_TIMEOUT_MS: u32 = 1_000;
+/// How long a change may wait for a lock: everybody else waits behind it. Less than PostgreSQL's `deadlock_timeout` (1 s), so
+/// that the upgrade gives way where it and a handler wait for each other.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long everybody else goes first after that.
 const PAUSE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Postgres {
     /// Creates or upgrades the framework's schema; any number of instances may do so at the same time. A transaction that is
-    /// open for long and has read one of its tables can hold an upgrade up, but never what others do with the table:
-    /// the upgrade tries again every few seconds for a minute.
+    /// open for long and has read one of its tables holds an upgrade up, but not what others do with the table: they wait
+    /// half a second at most, and go first for two, again and again for a minute.
     ///
     /// # Errors
-    /// Kind `Unavailable` if that was not enough. Kind `Config` for a server older than 13, or a schema that only newer versions of the framework may work
-    /// on. One that was upgraded by additions alone is welcome: old processes run beside new ones.
+    /// Kind `Unavailable` if that was not enough. Kind `Config` for a server older than 13, or a schema that only newer
+    /// versions of the framework may work on. One that was upgraded by additions alone is welcome: old processes run
+    /// beside new ones.
     pub async fn migrate(&self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.try_to_migrate().await {
-                Err(error) if fault::lock_not_available(&error) && Instant::now() < deadline => {
-                    info!(schema = self.0.schema, %error, "a table is in use, migrating again");
-                    tokio::time::sleep(PAUSE).await;
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-
-    async fn try_to_migrate(&self) -> Result<()> {
         let schema = &self.0.schema;
         // Whoever waits for the lock must see what was done meanwhile, whatever the default is.
         let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
@@ -99,18 +88,36 @@ async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<usize> {
     let row = sqlx::query(sqlx::AssertSqlSafe(version)).fetch_one(&mut *connection).await.map_err(failed())?;
     let version = Version { number: row.get::<i32, _>(0) as usize, needs: row.get(1) };
     let missing = version.missing(&format!("schema {schema:?}"), MIGRATIONS)?;
-    let limit = format!("SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}");
+    let limit = format!("SET LOCAL lock_timeout = {}", LOCK_TIMEOUT.as_millis());
     sqlx::query(sqlx::AssertSqlSafe(limit)).execute(&mut *connection).await.map_err(failed())?;
-    for (number, Migration { sql, needs }) in (version.number as i32 + 1..).zip(missing) {
-        let sql = in_schema(sql, schema);
-        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *connection).await.map_err(failed())?;
-        let note = in_schema("INSERT INTO tidelock.migration (version, needs) VALUES ($1, $2)", schema);
-        sqlx::query(sqlx::AssertSqlSafe(note))
-            .bind(number)
-            .bind(needs)
-            .execute(&mut *connection)
-            .await
-            .map_err(failed())?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        // Back to here all that it has locked is let go, but not the right to migrate.
+        let mut attempt = connection.begin().await.map_err(failed())?;
+        match apply(&mut attempt, schema, version.number, missing).await {
+            Ok(()) => break attempt.commit().await.map_err(failed())?,
+            Err(error) if fault::waited_in_vain(&error) && Instant::now() < deadline => {
+                info!(schema, %error, "a table is in use, trying again");
+                attempt.rollback().await.map_err(failed())?;
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(failed()(error)),
+        }
     }
     Ok(missing.len())
+}
+
+async fn apply(
+    connection: &mut PgConnection,
+    schema: &str,
+    version: usize,
+    missing: &[Migration],
+) -> sqlx::Result<()> {
+    for (number, Migration { sql, needs }) in (version as i32 + 1..).zip(missing) {
+        let sql = in_schema(sql, schema);
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut *connection).await?;
+        let note = in_schema("INSERT INTO tidelock.migration (version, needs) VALUES ($1, $2)", schema);
+        sqlx::query(sqlx::AssertSqlSafe(note)).bind(number).bind(needs).execute(&mut *connection).await?;
+    }
+    Ok(())
 }

@@ -13,8 +13,7 @@
 //! has a test on both sides, in `tests/log_embedded` and `tests/log_kafka/differences.rs`):
 //! - a member hears of a rebalance at once, not with its next heartbeat, and groups wait for nobody at their first
 //!   start;
-//! - a record for an unknown topic is refused at once, and topics are created only through
-//!   [`Log::topic`];
+//! - a record for an unknown topic is refused at once: nobody waits for it to turn up;
 //! - records without a key go to the partitions in turn, one by one;
 //! - the largest record is measured by its key, payload and headers alone;
 //! - the marker of a commit is there, and counts in [`Log::bounds`], when the commit is answered; in memory a commit is

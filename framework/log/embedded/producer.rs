@@ -80,7 +80,7 @@ impl EmbeddedProducer {
             })
             .await?;
         let refused = refused.into_iter();
-        self.refusals.extend(refused.map(|(place, reason)| Refusal { index: first + place, reason }));
+        self.refusals.extend(refused.map(|(place, reason)| Refusal::new(first + place, reason)));
         Ok(())
     }
 }

@@ -20,9 +20,9 @@ const FETCH_WAIT: Duration = Duration::from_millis(100);
 /// How long a topic that brokers say is unknown may still turn up; librdkafka's 30 s exceed the transaction.
 const TOPIC_PROPAGATION: Duration = Duration::from_secs(5);
 /// What a transaction may hold in memory on its way out, in KiB.
+const SEND_BUFFER_KIB: usize = 64 * 1024;
 /// librdkafka's default of `batch.size`.
 const BATCH_SIZE: usize = 1_000_000;
-const SEND_BUFFER_KIB: usize = 64 * 1024;
 /// What librdkafka takes for `message.max.bytes` and `fetch.message.max.bytes`.
 const LARGEST_MESSAGE: usize = 64_000_000;
 
@@ -191,6 +191,8 @@ impl KafkaConfig {
         config.set_log_level(RDKafkaLogLevel::Debug);
         config
             .set("bootstrap.servers", &self.brokers)
+            // A topic that is gone must not come again by a question about it, with one partition and no settings.
+            .set("allow.auto.create.topics", "false")
             .set("client.id", &self.client_id)
             .set("socket.timeout.ms", ms(self.socket_timeout))
             .set("socket.nagle.disable", "true")
@@ -235,7 +237,6 @@ impl KafkaConfig {
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")
-            .set("allow.auto.create.topics", "false")
             .set("fetch.wait.max.ms", ms(FETCH_WAIT))
             .set("fetch.queue.backoff.ms", ms(FETCH_QUEUE_BACKOFF))
             .set("queued.max.messages.kbytes", self.fetch_ahead_kib.to_string())

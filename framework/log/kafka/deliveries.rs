@@ -79,7 +79,7 @@ impl Deliveries {
     /// The client itself refused a record.
     pub(super) fn refuse(&self, index: usize, error: &KafkaError) {
         let mut state = self.lock();
-        state.refusals.push(Refusal { index, reason: error.to_string() });
+        state.refusals.push(Refusal::new(index, error.to_string()));
         self.finish(&mut state, 1);
     }
 
@@ -92,7 +92,7 @@ impl Deliveries {
         match outcome {
             Err(_) if state.denied.contains(topic) => {
                 let reason = format!("the right to write to topic {topic:?} is missing");
-                state.refusals.push(Refusal { index, reason });
+                state.refusals.push(Refusal { denied: true, ..Refusal::new(index, reason) });
             }
             Ok(0..) => {}
             Ok(_) => {
@@ -106,7 +106,8 @@ impl Deliveries {
                     let partition = (topic.to_owned(), record.partition());
                     state.too_large.entry(partition).or_default().push(size(record));
                 }
-                state.refusals.push(Refusal { index, reason: error.to_string() });
+                let denied = fault::kind(error) == Kind::Denied;
+                state.refusals.push(Refusal { denied, ..Refusal::new(index, error.to_string()) });
             }
             Err(error) => {
                 let kind = fault::kind(error);

@@ -19,9 +19,9 @@ pub(super) fn failed(what: impl Into<String>, error: KafkaError) -> Error {
 pub(super) fn kind(error: &KafkaError) -> Kind {
     match error {
         KafkaError::AdminOp(code) => kind_of(*code),
-        KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_) | KafkaError::AdminOpCreation(_) => {
-            Kind::Config
-        }
+        KafkaError::ClientConfig(..) | KafkaError::AdminOpCreation(_) => Kind::Config,
+        // What the settings are to blame for shows when the first client is made; later it is a thread that cannot be had.
+        KafkaError::ClientCreation(_) => Kind::Unavailable,
         KafkaError::Nul(_) => Kind::Refused,
         KafkaError::Canceled => Kind::Stopped,
         other => other.rdkafka_error_code().map_or(Kind::Unavailable, kind_of),

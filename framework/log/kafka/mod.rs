@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rdkafka::admin::AdminClient;
+use rdkafka::{admin::AdminClient, error::KafkaError};
 
 use crate::{
     config::Problems,
@@ -60,10 +60,10 @@ impl Kafka {
         config.report(&mut problems);
         problems.into_result()?;
         let batch_sizes = BatchSizes::new(config.batch_size());
-        let admin = config
-            .admin()
-            .create_with_context(Quiet)
-            .map_err(|error| fault::failed("kafka client", error))?;
+        let admin = config.admin().create_with_context(Quiet).map_err(|error| match error {
+            KafkaError::ClientCreation(_) => Error::caused(Kind::Config, "kafka client", error),
+            error => fault::failed("kafka client", error),
+        })?;
         Ok(Self { config: Arc::new(config), admin: Arc::new(admin), batch_sizes })
     }
 

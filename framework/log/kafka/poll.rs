@@ -147,8 +147,11 @@ impl Loop {
     fn trouble(&mut self, error: &KafkaError) {
         if let KafkaError::MessageConsumptionFatal(code) = error {
             self.die(Error::caused(fault::kind_of(*code), "consumer cannot go on", error.clone()));
-        } else if matches!(fault::kind(error), Kind::Config | Kind::Denied)
-            || error.rdkafka_error_code() == Some(Code::PollExceeded)
+        } else if fault::kind(error) == Kind::Denied {
+            tracing::warn!(target: "tidelock::kafka", %error, "consumer");
+            let what = "the group's member";
+            self.shared.outlet.send(ConsumerEvent::Denied(fault::failed(what, error.clone())));
+        } else if fault::kind(error) == Kind::Config || error.rdkafka_error_code() == Some(Code::PollExceeded)
         {
             tracing::warn!(target: "tidelock::kafka", %error, "consumer");
         } else {

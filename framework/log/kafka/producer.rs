@@ -284,11 +284,13 @@ impl Producer for KafkaProducer {
         };
         match answer.result {
             Ok(true) => {
-                self.committed_at = Some(Instant::now());
+                let now = Instant::now();
+                self.committed_at = Some(now);
                 if answer.took >= self.slow {
                     self.rotate(Rotation::SlowCommit);
-                } else if self.batch_size.is_over(Instant::now()) {
-                    self.batch_sizes.raise(&self.id, Instant::now(), self.small_for());
+                }
+                if self.batch_size.is_over(now) {
+                    self.batch_sizes.raise(&self.id, now, self.small_for());
                     self.rotate(Rotation::Batches);
                 }
                 Commit::Committed

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,7 @@ use super::side::Side;
 use crate::{
     class::Class,
     fault::{EXACTLY_ONCE, Fault, Ongoing, Part},
-    world::World,
+    world::{PIPELINES, World},
 };
 
 /// Records of a topic that many begin with at once, from each writer.
@@ -133,10 +133,18 @@ fn revoked(name: &'static str, what: &str, right: Right<'static>) -> Fault {
         touches: &[Part::Rules],
         inject: Box::new(move |world, _| {
             world.owe(name, move |world| Ok(world.lab.cluster().allow(right)?));
+            let before = refusals(world);
             world.lab.cluster().deny(right)?;
-            Ok(Ongoing::new(format!("{right:?}"), move |world| world.pay(name)))
+            let was = world.until(REFUSED_WITHIN, || refusals(world) > before);
+            Ok(Ongoing::new(format!("{right:?}"), move |world| world.pay(name)).only_if(was))
         }),
     }
+}
+
+/// How often the pipelines say that a right is missing.
+fn refusals(world: &World) -> usize {
+    let log = |name| fs::read_to_string(world.directory.join(format!("{name}.log"))).unwrap_or_default();
+    PIPELINES.iter().map(|name| log(name).matches("uthorization failed").count()).sum()
 }
 
 /// Takes the right to write away, and owes it back together with what comes into the quarantine; answers which entry was

@@ -146,7 +146,7 @@ pub(super) fn faults() -> Vec<Fault> {
             let mut rival = world.db.session()?;
             let update = |bucket: i32| format!("UPDATE campaign.tally SET n = n + 1 WHERE bucket = {bucket}");
             let deadline = Instant::now() + WAIT;
-            while said(world, DEADLOCK) == before && Instant::now() < deadline {
+            while said(world, DEADLOCK) == before && Instant::now() < deadline && !world.interrupted() {
                 world.db.run_in(&mut rival, "BEGIN")?;
                 for bucket in [2, 1, 0] {
                     // It may be the one that the server ends: then it was a deadlock.

@@ -60,34 +60,34 @@ pub(super) fn faults() -> Vec<Fault> {
             "the pipeline lives; every verdict of the checker is 0, and everything flows again once it is healed",
             Box::new(|world, rng| {
                 let name = PIPELINES[rng.usize(..2)];
+                world.owe("pipeline-cramped", move |world| {
+                    world.crew.kill(name)?;
+                    world.crew.start(name)
+                });
                 cramp(world, name, 64 << 20)?;
                 let most = pile_up(world, "pipeline-cramped", 5_000)?;
                 Ok(Ongoing::new(format!("{name}, {most} messages"), move |world| {
                     work_off(world, "pipeline-cramped", most)?;
-                    // Without the limit.
-                    world.crew.kill(name)?;
-                    world.crew.start(name)
+                    world.pay("pipeline-cramped")
                 }))
             }),
         ),
         Fault {
             class: Class::Scarcity,
             name: "pipeline-out-of-memory".into(),
-            doc: "a pipeline can allocate hardly anything more, and is started again when healed".into(),
+            doc: "a pipeline gets no memory any more beyond what it has, nor threads, and is started again when healed"
+                .into(),
             must_hold: EXACTLY_ONCE,
             within: None,
             lasts_ms: LASTS_MS,
             touches: &[Part::Pipelines],
             inject: Box::new(|world, rng| {
                 let name = PIPELINES[rng.usize(..2)];
-                let more = rng.u64(0..2 << 20);
-                cramp(world, name, more)?;
                 world.crew.may_die(name)?;
-                Ok(Ongoing::new(format!("{name}, {more} bytes more"), move |world| {
-                    world.history.note(
-                        "came about",
-                        json!({ "what": "death", "times": u32::from(!world.crew.runs(name)) }),
-                    )?;
+                cramp(world, name, 0)?;
+                Ok(Ongoing::new(name, move |world| {
+                    let deaths = u32::from(!world.crew.runs(name));
+                    world.history.note("came about", json!({ "what": "deaths", "times": deaths }))?;
                     world.crew.kill(name)?;
                     world.crew.start(name)
                 }))

@@ -25,6 +25,8 @@ const SAID_WITHIN: Duration = Duration::from_secs(60);
 /// For how long what comes of the new topic from the old offset on may be handled: as long as between two questions for
 /// the topic's id, and what one batch takes.
 const NOT_ASKED_YET: Duration = Duration::from_secs(15);
+/// How long a relay may take until it says that its positions are gone: records without acknowledgement time out first.
+const POSITIONS_MISSED: Duration = Duration::from_secs(20);
 /// What must hold for a topic that is not the one that the group began with.
 const NEVER_SILENT: &str = "the subject says in its health that the topic is another one or gone, and has handled nothing \
      of the new one but for what stood at its offset or behind it in the first seconds; the rest as ever";
@@ -230,12 +232,13 @@ fn positions_deleted(world: &World) -> Result<Ongoing> {
     stage.writes(world)?;
     world.sleep(Duration::from_secs(1));
     world.db.block_on(world.cluster.remove(&format!("tidelock.{group}.progress")))?;
-    world.sleep(Duration::from_secs(10));
+    world.sleep(POSITIONS_MISSED);
     world.crew.dismiss_at_once(&group);
     stage.works(world, &group, None)?;
-    world.sleep(Duration::from_secs(10));
+    world.sleep(POSITIONS_MISSED);
     stage.stops_writing(world);
-    let stopped = stage.said(world).contains("the relay stopped");
+    let said = stage.said(world);
+    let stopped = ["the relay stopped", "stopped component"].iter().any(|what| said.contains(what));
     if !stopped {
         stage.flow(world, &stage.db)?;
     }

@@ -11,6 +11,8 @@ use crate::{
     world::{PIPELINES, World},
 };
 
+/// Of the framework's tables.
+const VERSION: &str = "SELECT max(version)::bigint FROM tidelock.migration";
 /// A session (6 s), and a start of each version.
 const TAKEN_OVER: Duration = Duration::from_secs(25);
 
@@ -65,7 +67,7 @@ fn migrated(world: &World) -> Result<Ongoing> {
     let stage = Stage::bare(world, "migrated-under-load")?;
     stage.migrates(world, Some(previous.clone()))?;
     stage.db.prepare_run()?;
-    let versions = || stage.db.number("SELECT max(version)::bigint FROM tidelock.migration");
+    let versions = || stage.db.number(VERSION);
     let (old, new) = (stage.scene.group.clone(), format!("{}-new", stage.scene.group));
     let before = versions()?;
     stage.works(world, &old, Some(previous))?;
@@ -82,7 +84,11 @@ fn migrated(world: &World) -> Result<Ongoing> {
     stage.stops_writing(world);
     stage.flow(world, &stage.db)?;
     stage.judge(world, false)?;
-    let what = format!("{old} from version {before} to {}", versions()?);
+    let after = versions()?;
+    if after != world.db.number(VERSION)? {
+        world.crew.find("migrated-under-load", &format!("has left the tables at version {after}"));
+    }
+    let what = format!("{old} from version {before} to {after}");
     Ok(Ongoing::new(what, move |world| stage.strike(world)))
 }
 
