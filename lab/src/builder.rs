@@ -83,7 +83,7 @@ impl Builder {
     }
 
     /// Whether the brokers ask an authorizer, which allows everything until
-    /// [`Cluster::deny_writes`](crate::Cluster::deny_writes). Defaults to false.
+    /// [`Cluster::deny`](crate::Cluster::deny). Defaults to false.
     pub fn authorizer(mut self, wanted: bool) -> Self {
         self.authorizer = wanted;
         self
