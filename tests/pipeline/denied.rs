@@ -265,7 +265,8 @@ async fn what_waits_for_a_right_goes_on_when_it_is_back() {
             stage.committed_at_least(Given::TOPIC, given as usize - 20 + 1).await;
         }
         tokio::time::sleep(Duration::from_secs(seconds)).await;
-        assert!(!pipeline.is_ready(), "{right:?}: {:?}", pipeline.health());
+        // Whoever tries again is ready for a moment.
+        eventually("it still shows", async || !pipeline.is_ready()).await;
         tell(true).await.unwrap();
         let others = i64::from(given > 40);
         let found = stage.committed_at_least(Given::TOPIC, (given + others) as usize).await;
