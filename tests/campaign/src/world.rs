@@ -9,14 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tidelock_campaign::{Result, trouble::Trouble};
+use tidelock_campaign::{Result, tables, trouble::Trouble};
 use tidelock_lab::Lab;
 
 use crate::{
     crew::Crew,
     database::Db,
     history::History,
-    kafka::{Cluster, Pulse},
+    kafka::{Cluster, PARTITIONS, Pulse, Role},
 };
 
 /// How often a wait looks whether it is over.
@@ -112,6 +112,22 @@ impl World {
             self.crew.find(whom, &format!("{what} was not so within {limit:?}"));
         }
         was
+    }
+
+    /// The broker with that role, counted from 0; `choice` chooses among partitions, or among transactional ids.
+    pub(crate) fn broker(&self, role: Role, choice: i32) -> Result<usize> {
+        let cluster = self.lab.cluster();
+        let found = match role {
+            Role::Data => cluster.leader_of(tables::INPUT, choice % PARTITIONS)?,
+            Role::Transactions => {
+                let relays = (0..2).map(|shard| format!("relay.{shard}"));
+                let ids: Vec<_> = relays.chain(PIPELINES.map(|name| format!("processor.{name}"))).collect();
+                let id = &ids[choice as usize % ids.len()];
+                cluster.transaction_coordinator_of(&format!("tidelock.{}.{id}", tables::GROUP))?
+            }
+            Role::Group => cluster.group_coordinator_of(tables::GROUP)?,
+        };
+        found.ok_or_else(|| format!("there is no broker now for {role:?}").into())
     }
 
     /// A number for what a fault has for itself: a topic, a scene beside the run.

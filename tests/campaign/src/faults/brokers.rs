@@ -84,7 +84,7 @@ fn one(role: Role, name: String, doc: String, lasts_ms: RangeInclusive<u64>, act
         lasts_ms,
         touches: &[Part::Brokers],
         inject: Box::new(move |world, rng| {
-            let at = world.cluster.broker(role, rng.i32(0..1000))?;
+            let at = world.broker(role, rng.i32(0..1000))?;
             act(world.lab.broker(at))?;
             Ok(Ongoing::new(world.lab.broker(at).name(), move |world| wake(world.lab.broker(at))))
         }),

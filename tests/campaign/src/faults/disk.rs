@@ -73,7 +73,7 @@ pub(super) fn faults() -> Vec<Fault> {
             lasts_ms: 3_000..=8_000,
             touches: &[Part::Brokers],
             inject: Box::new(move |world, rng| {
-                let at = world.cluster.broker(role, rng.i32(0..1000))?;
+                let at = world.broker(role, rng.i32(0..1000))?;
                 let server = world.lab.broker(at);
                 limit(world, server, LOGS)?;
                 let halted = world.until(Duration::from_secs(3), || server.pid().is_none());
@@ -93,7 +93,7 @@ pub(super) fn faults() -> Vec<Fault> {
         lasts_ms: 5_000..=10_000,
         touches: &[Part::Alone],
         inject: Box::new(|world, rng| {
-            let at = world.cluster.broker(Role::Data, rng.i32(0..1000))?;
+            let at = world.broker(Role::Data, rng.i32(0..1000))?;
             limit(world, world.lab.broker(at), SEGMENTS)?;
             world.owe(SEGMENT, |world| Ok(world.lab.cluster().set_topic(tables::INPUT, SEGMENT, None)?));
             world.lab.cluster().set_topic(tables::INPUT, SEGMENT, Some("1048576"))?;

@@ -38,7 +38,7 @@ pub(super) fn faults() -> Vec<Fault> {
             "a broker that leads a partition of the input",
             &[Part::Brokers],
             |world, choice| {
-                let at = world.cluster.broker(Broker::Data, i32::try_from(choice)?)?;
+                let at = world.broker(Broker::Data, i32::try_from(choice)?)?;
                 let broker = world.lab.broker(at);
                 Ok((broker.name().to_owned(), broker.limit_cpu(SHARE)?))
             },

@@ -80,34 +80,6 @@ impl Cluster {
         Ok(())
     }
 
-    /// The number of the broker that leads a partition, counted from 0.
-    pub(crate) fn leader(&self, topic: &str, partition: i32) -> Result<usize> {
-        let metadata = self.outsider.fetch_metadata(Some(topic), WAIT)?;
-        let topics = metadata.topics().iter().find(|each| each.name() == topic);
-        let found = topics.and_then(|each| each.partitions().iter().find(|each| each.id() == partition));
-        let leader = found.map(|each| each.leader()).filter(|id| *id > 0);
-        let leader = leader.ok_or_else(|| format!("{topic}[{partition}] has no leader"))?;
-        Ok(usize::try_from(leader - 1)?)
-    }
-
-    /// The broker with that role, counted from 0; `choice` chooses among partitions.
-    pub(crate) fn broker(&self, role: Role, choice: i32) -> Result<usize> {
-        match role {
-            Role::Data => self.leader(tables::INPUT, choice % PARTITIONS),
-            Role::Transactions => {
-                let ids = [
-                    "tidelock.campaign.relay.0",
-                    "tidelock.campaign.relay.1",
-                    "tidelock.campaign.processor.pipeline-1",
-                    "tidelock.campaign.processor.pipeline-2",
-                ];
-                let id = ids[choice as usize % ids.len()];
-                self.leader("__transaction_state", java_hash(id) % COORDINATED)
-            }
-            Role::Group => self.leader("__consumer_offsets", java_hash(tables::GROUP) % COORDINATED),
-        }
-    }
-
     /// The committed offsets of the processor's group, by partition; `None`: there is none.
     pub(crate) fn committed(&self) -> Result<Vec<Option<i64>>> {
         offsets(&self.member, tables::INPUT)
@@ -138,29 +110,4 @@ fn offsets(member: &BaseConsumer, topic: &str) -> Result<Vec<Option<i64>>> {
     let committed = member.committed_offsets(list, WAIT)?;
     let offset = |offset| if let Offset::Offset(at) = offset { Some(at) } else { None };
     Ok(committed.elements().iter().map(|element| offset(element.offset())).collect())
-}
-
-/// Partitions of the cluster's own topics, as the lab sets them.
-const COORDINATED: i32 = 5;
-
-/// Kafka's choice of a group's coordinator: `abs(String.hashCode)` of the name.
-fn java_hash(text: &str) -> i32 {
-    let hash =
-        text.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
-    hash & i32::MAX
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn hashes_as_java_does() {
-        assert_eq!(
-            super::java_hash("campaign"),
-            "campaign"
-                .bytes()
-                .fold(0i32, |hash, byte| { hash.wrapping_mul(31).wrapping_add(i32::from(byte)) })
-                & i32::MAX
-        );
-        assert_eq!(super::java_hash("hello"), 99_162_322);
-    }
 }
