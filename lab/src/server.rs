@@ -168,6 +168,26 @@ impl Server {
 
     /// Ends the server as a power cut would: SIGKILL, to PostgreSQL's backends as well.
     pub fn kill(&self) -> Result<()> {
+        self.kill_by(|first, children| {
+            for child in children {
+                process::signal(*child, Signal::SIGKILL);
+            }
+            process::signal_group(first, Signal::SIGKILL);
+        })
+    }
+
+    /// SIGKILL to the server's first process alone. PostgreSQL's backends find out by themselves, each when it next waits for
+    /// something, and end; only then may the server start again. Returns when all of them are gone.
+    pub fn kill_first(&self) -> Result<()> {
+        self.kill_by(|first, children| {
+            process::signal(first, Signal::SIGKILL);
+            // One that was just being forked was stopped along.
+            children.iter().for_each(|child| process::signal(*child, Signal::SIGCONT));
+        })
+    }
+
+    /// Returns when the first process, to which `kill` must see, and its children are gone.
+    fn kill_by(&self, kill: impl FnOnce(u32, &[u32])) -> Result<()> {
         let mut running = self.running();
         let Some(Running { mut child, .. }) = running.take() else {
             return Err(self.not_running());
@@ -176,34 +196,10 @@ impl Server {
         // Stopped first, so that it has no child but these.
         process::signal_group(pid, Signal::SIGSTOP);
         let children = process::children(pid);
-        for child in &children {
-            process::signal(*child, Signal::SIGKILL);
-        }
-        process::signal_group(pid, Signal::SIGKILL);
+        kill(pid, &children);
         child.wait().map_err(Error::io(format!("wait for {}", self.name())))?;
         self.watchdog.release(pid, self.spec.stop_immediate);
-        self.wait_gone(&children)
-    }
-
-    /// SIGKILL to the server's first process alone. PostgreSQL's backends find out by themselves, each when it next waits for
-    /// something, and end; only then may the server start again. Returns when all of them are gone.
-    pub fn kill_first(&self) -> Result<()> {
-        let mut running = self.running();
-        let Some(Running { mut child, .. }) = running.take() else {
-            return Err(self.not_running());
-        };
-        let pid = child.id();
-        // Stopped first, so that it has no child but these.
-        process::signal(pid, Signal::SIGSTOP);
-        let children = process::children(pid);
-        process::signal(pid, Signal::SIGKILL);
-        child.wait().map_err(Error::io(format!("wait for {}", self.name())))?;
-        self.watchdog.release(pid, self.spec.stop_immediate);
-        self.wait_gone(&children)
-    }
-
-    /// A backend that lives on keeps PostgreSQL from starting again.
-    fn wait_gone(&self, children: &[u32]) -> Result<()> {
+        // A backend that lives on keeps PostgreSQL from starting again.
         let deadline = Instant::now() + STOPPED_WITHIN;
         while children.iter().any(|child| process::alive(*child)) {
             if Instant::now() >= deadline {

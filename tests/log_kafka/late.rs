@@ -5,7 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
     sync::{Arc, Mutex, OnceLock},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -24,6 +24,7 @@ use tidelock::{
     message::{Key, Message},
     pipeline::Pipeline,
     processor::{Processor, ProcessorConfig},
+    testing,
 };
 use tidelock_lab::{
     Lab,
@@ -176,7 +177,9 @@ async fn handled() -> [usize; 2] {
             seen.lock().unwrap().iter().filter(|seen| **seen == text).count()
         };
         // Without an inbox both copies come; with one, nothing is left to wait for but that no second one does.
-        eventually("both halves", || times(1) == 1 && times(0) >= if inbox { 1 } else { 2 }).await;
+        let copies = if inbox { 1 } else { 2 };
+        let both = async || times(1) == 1 && times(0) >= copies;
+        testing::within(Duration::from_secs(60), "both halves are handled", both).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         handled[usize::from(inbox)] = times(0);
         pipeline.stop(Duration::from_secs(10)).await.unwrap();
@@ -210,14 +213,6 @@ impl Handler<Sqlite> for Watch {
     ) -> Result<Outcome, BoxError> {
         self.0.lock().unwrap().push(message.event.0.clone());
         Ok(Outcome::Done)
-    }
-}
-
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}: not within a minute");
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

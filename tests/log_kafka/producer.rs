@@ -150,7 +150,8 @@ async fn a_batch_that_is_too_large_blames_no_record_that_is_not() {
     assert!(refused.is_empty(), "{refused:?}");
 }
 
-/// The number of records of each batch in partition 0, also of aborted transactions, from the broker's file; markers are no batches of records.
+/// The number of records of each batch in partition 0, also of aborted transactions, from the broker's file. Markers are no
+/// batches of records.
 fn batches(lab: &Lab, topic: &str) -> Vec<u32> {
     let mut directories = vec![lab.broker(0).directory().to_owned()];
     let mut found = None;

@@ -10,46 +10,34 @@ use tidelock_lab::{Lab, Right};
 use super::{Stage, eventually};
 use crate::witness::{self, Sent};
 
-#[derive(Serialize, Deserialize)]
-struct Open {
-    n: i64,
+macro_rules! events {
+    ($($name:ident: $topic:literal, $n:ident => $key:expr;)+) => {
+        $(
+            #[derive(Serialize, Deserialize)]
+            struct $name {
+                n: i64,
+            }
+
+            impl Event for $name {
+                const TYPE: &'static str = stringify!($name);
+                const TOPIC: &'static str = $topic;
+
+                fn key(&self) -> Key {
+                    let $n = self.n;
+                    $key.into()
+                }
+            }
+        )+
+    };
 }
 
-impl Event for Open {
-    const TYPE: &'static str = "Open";
-    const TOPIC: &'static str = "denied.open";
-
-    fn key(&self) -> Key {
-        self.n.into()
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Shut {
-    n: i64,
-}
-
-impl Event for Shut {
-    const TYPE: &'static str = "Shut";
-    const TOPIC: &'static str = "denied.shut";
-
-    fn key(&self) -> Key {
-        (self.n % 3).into()
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Passed {
-    n: i64,
-}
-
-impl Event for Passed {
-    const TYPE: &'static str = "Passed";
-    const TOPIC: &'static str = "denied.passed";
-
-    fn key(&self) -> Key {
-        self.n.into()
-    }
+events! {
+    Open: "denied.open", n => n;
+    Shut: "denied.shut", n => n % 3;
+    Passed: "denied.passed", n => n;
+    Taken: "denied.taken", n => n;
+    Besides: "denied.besides", n => n;
+    Given: "denied.given", n => n;
 }
 
 /// Emits to a topic that it may write to, and to one that it may not.
@@ -136,79 +124,32 @@ async fn messages_of_one_topic_wait_and_all_others_flow() {
     pipeline.stop(Duration::from_secs(20)).await.unwrap();
 }
 
-/// Emits to a topic that it may write to.
-struct One;
+macro_rules! handlers {
+    ($($name:ident: $event:ident;)+) => {
+        $(
+            /// Emits what it is given.
+            struct $name;
 
-#[async_trait]
-impl Handler<Postgres> for One {
-    type Event = Taken;
+            #[async_trait]
+            impl Handler<Postgres> for $name {
+                type Event = $event;
 
-    async fn handle(
-        &self,
-        message: &Message<Taken>,
-        context: &mut Context<'_, Postgres>,
-    ) -> Result<Outcome, BoxError> {
-        context.emit(&Given { n: message.event.n })?;
-        Ok(Outcome::Done)
-    }
+                async fn handle(
+                    &self,
+                    message: &Message<$event>,
+                    context: &mut Context<'_, Postgres>,
+                ) -> Result<Outcome, BoxError> {
+                    context.emit(&Given { n: message.event.n })?;
+                    Ok(Outcome::Done)
+                }
+            }
+        )+
+    };
 }
 
-#[derive(Serialize, Deserialize)]
-struct Taken {
-    n: i64,
-}
-
-impl Event for Taken {
-    const TYPE: &'static str = "Taken";
-    const TOPIC: &'static str = "denied.taken";
-
-    fn key(&self) -> Key {
-        self.n.into()
-    }
-}
-
-struct Beside;
-
-#[async_trait]
-impl Handler<Postgres> for Beside {
-    type Event = Besides;
-
-    async fn handle(
-        &self,
-        message: &Message<Besides>,
-        context: &mut Context<'_, Postgres>,
-    ) -> Result<Outcome, BoxError> {
-        context.emit(&Given { n: message.event.n })?;
-        Ok(Outcome::Done)
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Besides {
-    n: i64,
-}
-
-impl Event for Besides {
-    const TYPE: &'static str = "Besides";
-    const TOPIC: &'static str = "denied.besides";
-
-    fn key(&self) -> Key {
-        self.n.into()
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Given {
-    n: i64,
-}
-
-impl Event for Given {
-    const TYPE: &'static str = "Given";
-    const TOPIC: &'static str = "denied.given";
-
-    fn key(&self) -> Key {
-        self.n.into()
-    }
+handlers! {
+    One: Taken;
+    Beside: Besides;
 }
 
 /// An operator who gives a right back need not start anything again.

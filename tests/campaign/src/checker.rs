@@ -156,8 +156,11 @@ pub(crate) struct Aside<'a> {
 /// What must be none also where not everything has come through.
 const NEVER: [&str; 5] = ["duplicate", "reordered", "phantom", "corrupted", "backwards"];
 
-/// Judges a scene beside the run; what is wrong is the answer.
-pub(crate) fn judge_aside(world: &World, scene: &Scene, by: &Aside<'_>) -> Result<Option<String>> {
+/// Judges a scene beside the run, unless Ctrl-C came before its end; what is wrong is a finding.
+pub(crate) fn judge_aside(world: &World, whom: &str, scene: &Scene, by: &Aside<'_>) -> Result<()> {
+    if world.interrupted() {
+        return Ok(());
+    }
     let name = format!("{}.judge", scene.group);
     let json = world.directory.join(format!("{name}.json"));
     let mut command = Command::new(&world.checker);
@@ -181,7 +184,10 @@ pub(crate) fn judge_aside(world: &World, scene: &Scene, by: &Aside<'_>) -> Resul
     let counts = |verdict: &&Verdict| verdict.count > 0 && (!by.partly || NEVER.contains(&&*verdict.class));
     let wrong: Vec<_> = report.verdicts.iter().filter(counts).collect();
     let wrong: Vec<_> = wrong.iter().map(|verdict| format!("{} {}", verdict.class, verdict.count)).collect();
-    Ok((!wrong.is_empty()).then(|| format!("is judged wrong: {}, see {name}.txt", wrong.join(", "))))
+    if !wrong.is_empty() {
+        world.crew.find(whom, &format!("is judged wrong: {}, see {name}.txt", wrong.join(", ")));
+    }
+    Ok(())
 }
 
 impl Drop for Checker {

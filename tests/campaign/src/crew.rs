@@ -161,6 +161,12 @@ impl Crew {
         self.start_with(name, &[], Wanted::Running)
     }
 
+    /// kill -9, then starts it as it is by default.
+    pub(crate) fn restart(&self, name: &str) -> Result<()> {
+        self.kill(name)?;
+        self.start(name)
+    }
+
     /// kill -9, then starts it to die by itself at that failpoint.
     pub(crate) fn start_doomed(&self, name: &str, failpoints: &str) -> Result<()> {
         self.kill(name)?;

@@ -34,13 +34,8 @@ impl Db {
 
     /// Creates the tables of the framework and of the run.
     pub(crate) fn prepare(&self) -> Result<()> {
-        self.migrate()?;
+        self.block_on(self.framework()?.migrate())?;
         self.prepare_run()
-    }
-
-    /// Creates or upgrades the framework's tables.
-    pub(crate) fn migrate(&self) -> Result<()> {
-        Ok(self.block_on(self.framework()?.migrate())?)
     }
 
     /// Creates the tables of the run.

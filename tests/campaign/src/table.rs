@@ -56,7 +56,8 @@ pub(crate) fn line(world: &World, elapsed: Duration, of: usize, done: &Injected)
 /// The verdicts that the table shows beside each class; the checker's own report has all.
 const SHOWN: [&str; 5] = ["lost", "duplicate", "reordered", "phantom", "torn"];
 
-/// The verdict, class by class; missed is what did not come about. What is wrong is counted over the whole run: a message does not say whose fault it was.
+/// The verdict, class by class; missed is what did not come about. What is wrong is counted over the whole run: a message
+/// does not say whose fault it was.
 pub(crate) fn verdict(injected: &[Injected], report: &Report, messages: u64, elapsed: Duration) -> String {
     let recoveries = report.recoveries();
     let mut classes: BTreeMap<Class, Vec<Option<u64>>> = BTreeMap::new();

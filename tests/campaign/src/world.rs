@@ -1,6 +1,7 @@
 //! Everything a fault can get at.
 
 use std::{
+    fs,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -128,6 +129,11 @@ impl World {
             Role::Group => cluster.group_coordinator_of(tables::GROUP)?,
         };
         found.ok_or_else(|| format!("there is no broker now for {role:?}").into())
+    }
+
+    /// What a subject has said so far, in all of its lives.
+    pub(crate) fn log_of(&self, subject: &str) -> String {
+        fs::read_to_string(self.directory.join(format!("{subject}.log"))).unwrap_or_default()
     }
 
     /// A number for what a fault has for itself: a topic, a scene beside the run.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    fs, thread,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -135,7 +135,10 @@ fn revoked(name: &'static str, what: &str, right: Right<'static>) -> Fault {
             world.owe(name, move |world| Ok(world.lab.cluster().allow(right)?));
             let before = refusals(world);
             world.lab.cluster().deny(right)?;
-            let was = world.until(REFUSED_WITHIN, || refusals(world) > before);
+            let was = world.until(REFUSED_WITHIN, || {
+                world.sleep(Duration::from_millis(200));
+                refusals(world) > before
+            });
             Ok(Ongoing::new(format!("{right:?}"), move |world| world.pay(name)).only_if(was))
         }),
     }
@@ -143,8 +146,7 @@ fn revoked(name: &'static str, what: &str, right: Right<'static>) -> Fault {
 
 /// How often the pipelines say that a right is missing.
 fn refusals(world: &World) -> usize {
-    let log = |name| fs::read_to_string(world.directory.join(format!("{name}.log"))).unwrap_or_default();
-    PIPELINES.iter().map(|name| log(name).matches("uthorization failed").count()).sum()
+    PIPELINES.iter().map(|name| world.log_of(name).matches("uthorization failed").count()).sum()
 }
 
 /// Takes the right to write away, and owes it back together with what comes into the quarantine; answers which entry was

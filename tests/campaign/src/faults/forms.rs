@@ -253,18 +253,13 @@ fn foreign(world: &World) -> Result<Ongoing> {
             world.db.number(&*held).is_ok_and(|held| held == refused)
         });
         world.crew.dismiss(&name)?;
-        if !world.interrupted() {
-            let values: Vec<_> = rows
-                .iter()
-                .map(|(seq, key_seq, copies)| format!("(1, {seq}, {key_seq}, {seq}, 1, {copies})"))
-                .collect();
-            let ledger = format!("SELECT * FROM (VALUES {}) AS ledger", values.join(", "));
-            let aside =
-                Aside { database: world.db.url(), ledger: Some(&ledger), effects: true, partly: false };
-            if let Some(wrong) = judge_aside(world, &scene, &aside)? {
-                world.crew.find(&name, &wrong);
-            }
-        }
+        let values: Vec<_> = rows
+            .iter()
+            .map(|(seq, key_seq, copies)| format!("(1, {seq}, {key_seq}, {seq}, 1, {copies})"))
+            .collect();
+        let ledger = format!("SELECT * FROM (VALUES {}) AS ledger", values.join(", "));
+        let aside = Aside { database: world.db.url(), ledger: Some(&ledger), effects: true, partly: false };
+        judge_aside(world, &name, &scene, &aside)?;
         // The quarantine is compared with the run's own ledger elsewhere, and the effects are of this scene alone.
         world.db.run(format!("DELETE FROM tidelock.quarantine WHERE topic = '{}'", scene.output))?;
         world.db.run(format!("DELETE FROM {}", scene.effects))?;

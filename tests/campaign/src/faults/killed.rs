@@ -97,8 +97,7 @@ fn dies_at(point: Point) -> Fault {
             let died = brought_about(world, point, || !world.crew.runs(name))?;
             Ok(Ongoing::new(format!("{name} at {}", point.name()), move |world| {
                 world.crew.dismiss_if_there(NEWCOMER);
-                world.crew.kill(name)?;
-                world.crew.start(name)?;
+                world.crew.restart(name)?;
                 settle(world, point)
             })
             .only_if(died))

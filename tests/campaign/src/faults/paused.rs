@@ -83,8 +83,7 @@ fn sleeps_at(point: Point) -> Fault {
             Ok(Ongoing::new(format!("{name} at {}", point.name()), move |world| {
                 if !stands {
                     // It would stand there later.
-                    world.crew.kill(name)?;
-                    world.crew.start(name)?;
+                    world.crew.restart(name)?;
                     return settle(world, point);
                 }
                 std::fs::remove_file(&marker)?;

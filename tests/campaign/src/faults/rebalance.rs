@@ -1,6 +1,6 @@
 //! Class 12: members that join and leave. Eager or cooperative: as `--assignor` says for the whole run.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use tidelock_campaign::Result;
 
@@ -91,6 +91,8 @@ fn long(world: &World) -> Result<Ongoing> {
 
 /// How often these members say that they have left.
 fn left(world: &World, names: &[String]) -> usize {
-    let log = |name| fs::read_to_string(world.directory.join(format!("{name}.log"))).unwrap_or_default();
-    names.iter().map(|name| log(name).lines().filter(|line| line.contains("left round=")).count()).sum()
+    names
+        .iter()
+        .map(|name| world.log_of(name).lines().filter(|line| line.contains("left round=")).count())
+        .sum()
 }

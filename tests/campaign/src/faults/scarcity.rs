@@ -62,10 +62,7 @@ pub(super) fn faults() -> Vec<Fault> {
             "the pipeline lives; every verdict of the checker is 0, and everything flows again once it is healed",
             Box::new(|world, rng| {
                 let name = PIPELINES[rng.usize(..2)];
-                world.owe("pipeline-cramped", move |world| {
-                    world.crew.kill(name)?;
-                    world.crew.start(name)
-                });
+                world.owe("pipeline-cramped", move |world| world.crew.restart(name));
                 // One that has just been started has not everything yet.
                 world.sleep(WARM_AFTER);
                 cramp(world, name, 64 << 20)?;
@@ -92,8 +89,7 @@ pub(super) fn faults() -> Vec<Fault> {
                 Ok(Ongoing::new(name, move |world| {
                     let deaths = u32::from(!world.crew.runs(name));
                     world.history.note("came about", json!({ "what": "deaths", "times": deaths }))?;
-                    world.crew.kill(name)?;
-                    world.crew.start(name)
+                    world.crew.restart(name)
                 }))
             }),
         },

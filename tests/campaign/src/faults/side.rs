@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     time::{Duration, Instant},
 };
 
@@ -106,10 +105,7 @@ impl Side {
 
     /// What its members say of themselves, all of it.
     pub(super) fn said(&self, world: &World) -> String {
-        let read = |member: &String| {
-            fs::read_to_string(world.directory.join(format!("{member}.log"))).unwrap_or_default()
-        };
-        self.members.iter().map(read).collect()
+        self.members.iter().map(|member| world.log_of(member)).collect()
     }
 
     /// The first state of a component that has given up.

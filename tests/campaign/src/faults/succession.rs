@@ -1,7 +1,7 @@
 //! Class 8 too: a database that a standby or a backup takes the place of. The run would end with it, so a relay and a
 //! processor with a server, topics and a group of their own suffer it beside the run.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use sqlx::Row as _;
 use tidelock_campaign::{
@@ -155,25 +155,18 @@ impl Stage {
 
     /// What the subjects of the scene say.
     pub(super) fn said(&self, world: &World) -> String {
-        let log = |name: String| {
-            fs::read_to_string(world.directory.join(format!("{name}.log"))).unwrap_or_default()
-        };
-        world.crew.names(&self.scene.group).into_iter().map(log).collect()
+        world.crew.names(&self.scene.group).iter().map(|name| world.log_of(name)).collect()
     }
 
     /// What is wrong with the scene is a finding; `partly`: not everything needs to have come through.
     pub(super) fn judge(&self, world: &World, partly: bool) -> Result<()> {
         let aside = Aside { database: self.db.url(), ledger: None, effects: true, partly };
-        if !world.interrupted()
-            && let Some(wrong) = judge_aside(world, &self.scene, &aside)?
-        {
-            world.crew.find(self.fault, &wrong);
-        }
-        Ok(())
+        judge_aside(world, self.fault, &self.scene, &aside)
     }
 
     /// So many more messages from the beginning to the end.
-    pub(super) fn flow(&self, world: &World, db: &Db) -> Result<()> {
+    pub(super) fn flow(&self, world: &World) -> Result<()> {
+        let db = &self.db;
         let before = db.ledger()?;
         self.writes(world)?;
         world.demand(self.fault, "that messages were written", WITHIN, || {
@@ -201,11 +194,11 @@ impl Stage {
         let mut ledger = String::new();
         if successor == Successor::Synchronous {
             standby = Some(self.lab.add_standby(server, true)?);
-            self.flow(world, &self.db)?;
+            self.flow(world)?;
             self.writes(world)?;
             world.sleep(Duration::from_secs(3));
         } else {
-            self.flow(world, &self.db)?;
+            self.flow(world)?;
             if successor == Successor::Behind {
                 standby = Some(self.lab.add_standby(server, false)?);
                 let known = self.db.ledger()?;
@@ -218,7 +211,7 @@ impl Stage {
             } else {
                 backup = Some(self.lab.back_up(server)?);
             }
-            self.flow(world, &self.db)?;
+            self.flow(world)?;
             ledger = values(&self.db)?;
             // They are in the topic, and nobody handles them.
             let strangers: Vec<_> =
@@ -256,18 +249,14 @@ impl Stage {
         if successor != Successor::Synchronous && now.number(effects)? != handled {
             world.crew.find(self.fault, "something was handled after the refusal");
         }
-        if !world.interrupted() {
-            let aside = match successor {
-                // Some of the ledger is not published yet, and will not be.
-                Successor::Synchronous => {
-                    Aside { database: now.url(), ledger: None, effects: true, partly: true }
-                }
-                _ => Aside { database: now.url(), ledger: Some(&ledger), effects: false, partly: false },
-            };
-            if let Some(wrong) = judge_aside(world, &self.scene, &aside)? {
-                world.crew.find(self.fault, &wrong);
+        let aside = match successor {
+            // Some of the ledger is not published yet, and will not be.
+            Successor::Synchronous => {
+                Aside { database: now.url(), ledger: None, effects: true, partly: true }
             }
-        }
+            _ => Aside { database: now.url(), ledger: Some(&ledger), effects: false, partly: false },
+        };
+        judge_aside(world, self.fault, &self.scene, &aside)?;
         drop(standby);
         Ok(format!("{} with {waits} messages", self.scene.group))
     }
@@ -301,9 +290,8 @@ impl Stage {
             let whose = format!("{}[{partition}]: the database expects", self.scene.input);
             ["the partition stopped".to_owned(), whose, "restored".to_owned()]
         }));
-        let log = world.directory.join(format!("{}.log", self.scene.group));
         let said = |what: &[String; 3]| {
-            let log = fs::read_to_string(&log).unwrap_or_default();
+            let log = world.log_of(&self.scene.group);
             log.lines().any(|line| what.iter().all(|part| line.contains(part.as_str())))
         };
         for what in wanted {

@@ -228,7 +228,7 @@ fn restore(world: &World, partitions: &[Partition]) -> Result<()> {
 fn positions_deleted(world: &World) -> Result<Ongoing> {
     let stage = Stage::set(world, "positions-deleted")?;
     let group = stage.scene.group.clone();
-    stage.flow(world, &stage.db)?;
+    stage.flow(world)?;
     stage.writes(world)?;
     world.sleep(Duration::from_secs(1));
     world.db.block_on(world.cluster.remove(&format!("tidelock.{group}.progress")))?;
@@ -240,7 +240,7 @@ fn positions_deleted(world: &World) -> Result<Ongoing> {
     let said = stage.said(world);
     let stopped = ["the relay stopped", "stopped component"].iter().any(|what| said.contains(what));
     if !stopped {
-        stage.flow(world, &stage.db)?;
+        stage.flow(world)?;
     }
     stage.judge(world, stopped)?;
     let what = format!("{group}, which {}", if stopped { "stopped" } else { "went on" });

@@ -71,7 +71,7 @@ fn migrated(world: &World) -> Result<Ongoing> {
     let (old, new) = (stage.scene.group.clone(), format!("{}-new", stage.scene.group));
     let before = versions()?;
     stage.works(world, &old, Some(previous))?;
-    stage.flow(world, &stage.db)?;
+    stage.flow(world)?;
     stage.writes(world)?;
     world.sleep(Duration::from_secs(1));
     stage.migrates(world, None)?;
@@ -82,7 +82,7 @@ fn migrated(world: &World) -> Result<Ongoing> {
     world.crew.dismiss_at_once(&old);
     world.sleep(Duration::from_secs(2));
     stage.stops_writing(world);
-    stage.flow(world, &stage.db)?;
+    stage.flow(world)?;
     stage.judge(world, false)?;
     let after = versions()?;
     if after != world.db.number(VERSION)? {
