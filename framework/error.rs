@@ -14,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Kind {
     /// A setting is wrong, or the servers are not set up as the settings say.
     Config,
-    /// The right to do it is missing: to a topic, a group, a transactional id, or to log in.
+    /// The right to do it is missing: to a topic, a group, a transactional id, a table, or to log in.
     Denied,
     /// No answer within the time allowed; the call had no effect that matters.
     Timeout,

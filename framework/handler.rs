@@ -63,6 +63,7 @@ pub trait Handler<D: Database>: Send + Sync + 'static {
 pub(crate) struct Origin {
     pub(crate) group: Arc<str>,
     pub(crate) topic: Arc<str>,
+    pub(crate) topic_id: Arc<str>,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
     pub(crate) trace_parent: Option<String>,
@@ -116,8 +117,9 @@ impl<'a, D: Database> Context<'a, D> {
     /// # Errors
     /// Kind `Handler` when the event cannot be encoded.
     pub fn emit_with<E: Event>(&mut self, event: &E, user: Headers) -> Result<MessageId> {
-        let Origin { group, topic, partition, offset, trace_parent } = &self.origin;
-        let id = MessageId::emitted(group, topic, *partition, *offset, self.outputs.len() as u32);
+        let Origin { group, topic, topic_id, partition, offset, trace_parent } = &self.origin;
+        let index = self.outputs.len() as u32;
+        let id = MessageId::emitted(group, topic, topic_id, *partition, *offset, index);
         let mut headers = Headers::with_capacity(7 + user.iter().len());
         headers.push(header::SPEC_VERSION, "1.0");
         headers.push(header::ID, id.to_string());
@@ -143,7 +145,8 @@ impl<'a, D: Database> Context<'a, D> {
     /// An idempotency key for an effect outside of the database: the same for every execution of this message in
     /// this group, another one for every `name`.
     pub fn effect_key(&self, name: &str) -> Uuid {
-        let Origin { group, topic, partition, offset, .. } = &self.origin;
-        MessageId::hashed("effect", &[group, topic, name], &[i64::from(*partition), *offset]).into()
+        let Origin { group, topic, topic_id, partition, offset, .. } = &self.origin;
+        let place = [i64::from(*partition), *offset];
+        MessageId::hashed("effect", &[group, topic, topic_id, name], &place).into()
     }
 }

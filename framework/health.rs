@@ -45,6 +45,11 @@ impl Health {
         });
     }
 
+    /// A line of the board that goes with what it is about.
+    pub(crate) fn entry(&self, component: impl Into<String>) -> Entry {
+        Entry { health: self.clone(), component: component.into() }
+    }
+
     pub(crate) fn remove(&self, component: &str) {
         self.0.send_if_modified(|report| report.remove(component).is_some());
     }
@@ -54,7 +59,7 @@ impl Health {
         self.0.borrow().clone()
     }
 
-    /// Whether every component is at work.
+    /// Whether every component is at work; `false` where there is none.
     pub fn is_ready(&self) -> bool {
         all_ready(&self.0.borrow())
     }
@@ -66,5 +71,27 @@ impl Health {
 }
 
 fn all_ready(report: &Report) -> bool {
-    report.values().all(|state| matches!(state, State::Ready | State::Retrying(_)))
+    !report.is_empty() && report.values().all(|state| matches!(state, State::Ready | State::Retrying(_)))
+}
+
+/// The line of one component, which is removed when this is dropped.
+pub(crate) struct Entry {
+    health: Health,
+    component: String,
+}
+
+impl Entry {
+    pub(crate) fn set(&self, state: State) {
+        self.health.set(&self.component, state);
+    }
+
+    pub(crate) fn remove(&self) {
+        self.health.remove(&self.component);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.remove();
+    }
 }

@@ -38,14 +38,23 @@ impl MessageId {
         Self(Uuid::now_v7())
     }
 
-    /// The id of the `index`-th message emitted while handling one record: the same when it is sent again.
-    pub fn emitted(group: &str, topic: &str, partition: i32, offset: i64, index: u32) -> Self {
-        Self::hashed("emitted", &[group, topic], &[i64::from(partition), offset, i64::from(index)])
+    /// The id of the `index`-th message emitted while handling one record: the same when it is sent again. `topic_id` tells
+    /// the topic from another one that had its name, whose offsets were the same; empty where the log gives topics none.
+    pub fn emitted(
+        group: &str,
+        topic: &str,
+        topic_id: &str,
+        partition: i32,
+        offset: i64,
+        index: u32,
+    ) -> Self {
+        let numbers = [i64::from(partition), offset, i64::from(index)];
+        Self::hashed("emitted", &[group, topic, topic_id], &numbers)
     }
 
-    /// The id of a record that came without one.
-    pub fn at_offset(topic: &str, partition: i32, offset: i64) -> Self {
-        Self::hashed("offset", &[topic], &[i64::from(partition), offset])
+    /// The id of a record that came without one; `topic_id` as in [`emitted`](Self::emitted).
+    pub fn at_offset(topic: &str, topic_id: &str, partition: i32, offset: i64) -> Self {
+        Self::hashed("offset", &[topic, topic_id], &[i64::from(partition), offset])
     }
 
     /// The id in a `ce_id` header: a UUID as it stands, any other text hashed together with its `ce_source`,
@@ -231,6 +240,7 @@ pub struct Message<E> {
     pub offset: i64,
     /// The time stamp of the record: of its producer or of the broker, as the topic is configured.
     pub time: SystemTime,
-    /// 1 for the first execution since this process was assigned the partition, then counting up.
+    /// 1 for the first execution since this process was assigned the partition, then counting up. A transaction that the
+    /// database did not even begin is none.
     pub attempt: u32,
 }

@@ -115,7 +115,8 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// transaction is under way: a log that does not answer must not stop the database.
     const ONE_WRITER: bool = false;
 
-    /// Refuses a database that may forget what it has committed, naming every finding at once.
+    /// Refuses a database that may forget what it has committed, naming every finding at once: kind `Config`, or
+    /// `Unavailable` for a standby with which nothing else is wrong.
     async fn check_durable(&self) -> Result<()>;
 
     /// Reads one fence row.
@@ -322,7 +323,7 @@ pub trait Source: Clone + Send + Sync + 'static {
     fn hint(&self) -> Arc<Notify>;
 
     /// Refuses a database that cannot keep the promise (a standby, `fsync` off, a wrong sequence, ...), naming
-    /// every finding at once.
+    /// every finding at once: kind `Config`, or `Unavailable` for a standby with which nothing else is wrong.
     async fn check(&self) -> Result<()>;
 
     /// Fixes the number of shards at the first start; another number later is an error.

@@ -299,7 +299,8 @@ pub enum ConsumerEvent {
     },
     /// A started partition cannot be read on: offset out of range, topic deleted, not authorised.
     Failed(Assignment, Error),
-    /// The member may not do what it needs for its place in the group; it goes on trying.
+    /// The member has no place in the group, for want of a right or because it does not fit; it goes on trying. Kind
+    /// `Denied` or `Config`.
     Denied(Error),
     /// The consumer is dead, nothing follows: fenced by a member of the same name, or closed by an error.
     Fatal(Error),

@@ -23,21 +23,41 @@ const REMEMBERED: Duration = Duration::from_secs(1);
 pub(crate) struct KnownTopics {
     log: Arc<dyn Log>,
     known: HashSet<Arc<str>>,
+    /// Were known, and may be gone.
+    doubted: HashSet<Arc<str>>,
+    /// Why, and until when nobody asks again.
     refused: HashMap<Arc<str>, (Instant, String)>,
 }
 
 impl KnownTopics {
     pub(crate) fn new(log: Arc<dyn Log>) -> Self {
-        Self { log, known: HashSet::new(), refused: HashMap::new() }
+        Self { log, known: HashSet::new(), doubted: HashSet::new(), refused: HashMap::new() }
     }
 
-    /// `Some(reason)`: there is no such topic and none may be created.
+    /// Something failed, and a topic that was deleted may be why: each is asked for once more. One that is still there
+    /// stays known, whatever has become of its settings and of the right to see them.
+    pub(crate) fn doubt(&mut self) {
+        self.doubted.extend(self.known.drain());
+    }
+
+    /// Somebody says that the reasons for refusals are gone.
+    pub(crate) fn ask_again(&mut self) {
+        let now = Instant::now();
+        self.refused.values_mut().for_each(|(until, _)| *until = now);
+    }
+
+    /// `Some(reason)`: there is no such topic and none may be created. What is wrong with a topic that is there is an error,
+    /// to be waited for: that of the log, or kind `Denied` where it may not be looked at.
     pub(crate) async fn refusal(&mut self, topic: &Arc<str>) -> Result<Option<String>> {
         if self.known.contains(topic) {
             return Ok(None);
         }
+        if self.doubted.contains(topic) && self.is_there(topic).await {
+            self.learn(topic);
+            return Ok(None);
+        }
         let before = self.refused.get(topic);
-        if let Some((_, reason)) = before.filter(|(since, _)| since.elapsed() < REMEMBERED) {
+        if let Some((_, reason)) = before.filter(|(until, _)| Instant::now() < *until) {
             return Ok(Some(reason.clone()));
         }
         let mut left = if before.is_some() { 0 } else { AGAIN };
@@ -45,16 +65,19 @@ impl KnownTopics {
         loop {
             match self.log.topic(&spec).await {
                 Ok(_) => {
-                    self.refused.remove(topic);
-                    self.known.insert(topic.clone());
+                    self.learn(topic);
                     return Ok(None);
                 }
                 Err(error) if !matches!(error.kind(), Kind::Refused | Kind::Config | Kind::Denied) => {
                     return Err(error);
                 }
+                Err(error) if error.kind() == Kind::Denied && self.is_there(topic).await => {
+                    return Err(error);
+                }
                 Err(error) if left == 0 => {
                     let reason = error.to_string();
-                    self.refused.insert(topic.clone(), (Instant::now(), reason.clone()));
+                    self.doubted.remove(topic);
+                    self.refused.insert(topic.clone(), (Instant::now() + REMEMBERED, reason.clone()));
                     return Ok(Some(reason));
                 }
                 Err(_) => {
@@ -63,5 +86,16 @@ impl KnownTopics {
                 }
             }
         }
+    }
+
+    fn learn(&mut self, topic: &Arc<str>) {
+        self.doubted.remove(topic);
+        self.refused.remove(topic);
+        self.known.insert(topic.clone());
+    }
+
+    /// Needs no right but to see it.
+    async fn is_there(&self, topic: &str) -> bool {
+        self.log.topic_id(topic).await.is_ok()
     }
 }

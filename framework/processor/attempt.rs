@@ -33,16 +33,12 @@ pub(crate) struct Executed<U> {
     pub(crate) duplicates: usize,
 }
 
-/// Which record of the batch failed, and why. Everything was rolled back.
-pub(crate) struct Failure {
-    pub(crate) index: usize,
-    pub(crate) error: Error,
-}
-
-impl Failure {
-    fn at(index: usize) -> impl FnOnce(Error) -> Self {
-        move |error| Self { index, error }
-    }
+/// Why there is nothing to commit. Everything was rolled back.
+pub(crate) enum Failure {
+    /// No handler has run: it was the database.
+    Before(Error),
+    /// The record of that index failed.
+    At(usize, Error),
 }
 
 /// Opens a transaction, enters the ids, runs the handlers in order and collects what they emit, until that is much
@@ -54,7 +50,7 @@ pub(crate) async fn execute<D: Database>(
     batch: &[Received],
     attempt: u32,
 ) -> Result<Executed<D::Unit>, Failure> {
-    let mut unit = shared.database.begin().await.map_err(Failure::at(0))?;
+    let mut unit = shared.database.begin().await.map_err(Failure::Before)?;
     let ran = run(shared, key, batch, attempt, &mut unit).await;
     match ran {
         Ok((outputs, used, duplicates)) => Ok(Executed { unit, outputs, used, duplicates }),
@@ -73,7 +69,8 @@ async fn run<D: Database>(
     unit: &mut D::Unit,
 ) -> Result<(Vec<Record>, usize, usize), Failure> {
     let started = Instant::now();
-    let mut seen = admit(shared, key, batch, unit).await.map_err(Failure::at(0))?;
+    let mut seen = admit(shared, key, batch, unit).await.map_err(Failure::Before)?;
+    let topic_id = shared.same.id(&key.topic);
     let mut outputs: Vec<Record> = Vec::new();
     let (mut bytes, mut used, mut duplicates) = (0, batch.len(), 0);
     for (index, record) in batch.iter().enumerate() {
@@ -82,25 +79,27 @@ async fn run<D: Database>(
             duplicates += 1;
             continue;
         }
-        let Some(handler) = shared.registry.find(record).map_err(Failure::at(index))? else {
+        let at = |error| Failure::At(index, error);
+        let Some(handler) = shared.registry.find(record).map_err(at)? else {
             continue;
         };
         hit(Point::P6);
         let origin = Origin {
             group: key.group.clone(),
             topic: record.topic.clone(),
+            topic_id: topic_id.clone(),
             partition: record.partition,
             offset: record.offset,
             trace_parent: record.headers.get_str(header::TRACE_PARENT).map(str::to_owned),
         };
-        let meta = Meta { id: id(record), attempt: if index == 0 { attempt } else { 1 } };
+        let meta = Meta { id: id(record, &topic_id), attempt: if index == 0 { attempt } else { 1 } };
         let mut context = Context::new(unit.connection(), origin);
         let outcome = AssertUnwindSafe(handler.handle(record, meta, &mut context))
             .catch_unwind()
             .await
             .unwrap_or_else(|panic| Err(Error::panicked(Kind::Handler, "the handler", panic.as_ref())))
             .or_else(|error| if left_out(Variant::ErrorSwallowed) { Ok(Outcome::Skip) } else { Err(error) })
-            .map_err(Failure::at(index))?;
+            .map_err(at)?;
         if outcome == Outcome::Done {
             let emitted = outputs.len();
             outputs.extend(context.into_outputs());
@@ -116,7 +115,7 @@ async fn run<D: Database>(
     let left: HashSet<MessageId> = left.filter(|id| !seen.contains(id)).collect();
     if !left.is_empty() && uses_inbox(shared) {
         let left: Vec<MessageId> = left.into_iter().collect();
-        unit.retract(&key.group, &left).await.map_err(Failure::at(used - 1))?;
+        unit.retract(&key.group, &left).await.map_err(|error| Failure::At(used - 1, error))?;
     }
     Ok((outputs, used, duplicates))
 }

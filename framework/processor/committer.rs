@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use crate::{
     error::{Error, Kind, Result},
     failpoint::{Point, Variant, hit, left_out},
-    health::{Health, State},
+    health::{Entry, Health, State},
     log::{Assignment, Commit, Consumer, KnownTopics, Log, PartitionOffset, Producer, Record, Refusal},
     policy::advice,
     retry::{Backoff, Portion},
@@ -260,13 +260,11 @@ impl Cycle {
         if let Some(None) = self.producer.as_ref().map(|producer| producer.must_rotate()) {
             return true;
         }
-        let name = format!("processor {} transactions", self.group);
-        let renewed = self.rotate(&name, consumer, held).await;
-        self.health.remove(&name);
-        renewed
+        let entry = self.health.entry(format!("processor {} transactions", self.group));
+        self.rotate(&entry, consumer, held).await
     }
 
-    async fn rotate(&mut self, name: &str, consumer: &dyn Consumer, held: &[Assignment]) -> bool {
+    async fn rotate(&mut self, entry: &Entry, consumer: &dyn Consumer, held: &[Assignment]) -> bool {
         let backoff = Backoff { first: Duration::from_millis(50), most: Duration::from_secs(5) };
         let mut failures = 0;
         loop {
@@ -287,7 +285,7 @@ impl Cycle {
                 Ok(producer) => self.producer = Some(producer),
                 Err(error) => {
                     failures += 1;
-                    self.health.set(name, State::Recovering(error.to_string()));
+                    entry.set(State::Recovering(error.to_string()));
                     warn!(group = &*self.group, %error, failures, advice = advice(error.kind()), "no new producer yet");
                     tokio::select! {
                         biased;

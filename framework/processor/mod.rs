@@ -22,6 +22,7 @@ mod inbox;
 mod partition;
 mod registry;
 mod same_topic;
+mod seen;
 mod take_over;
 #[cfg(test)]
 mod tests;
@@ -47,7 +48,7 @@ use crate::{
     handler::Handler,
     health::{Health, State},
     log::{Assignment, Cleanup, Consumer, ConsumerEvent, Log, Received, Subscription, TopicSpec},
-    policy::{Action, action},
+    policy::{Action, action, advice},
     retry::{Backoff, Portion},
 };
 
@@ -141,6 +142,7 @@ pub(crate) struct Runner<D: Database> {
 pub(crate) struct Shared<D: Database> {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) database: D,
+    pub(crate) group: Arc<str>,
     pub(crate) config: Arc<ProcessorConfig>,
     pub(crate) registry: Arc<Registry<D>>,
     pub(crate) health: Health,
@@ -195,6 +197,7 @@ impl<D: Database> Runner<D> {
             give_up.clone(),
         )
         .await?;
+        let _seen = seen::watch(self.log.clone(), &topics, &self.health, &name);
         let subscription = Subscription {
             group: self.group.to_string(),
             topics,
@@ -207,6 +210,7 @@ impl<D: Database> Runner<D> {
         let shared = Arc::new(Shared {
             log: self.log.clone(),
             database: self.database.clone(),
+            group: self.group.clone(),
             config: self.config.clone(),
             registry: self.registry.clone(),
             health: self.health.clone(),
@@ -216,7 +220,7 @@ impl<D: Database> Runner<D> {
             same: SameTopic::default(),
             panics,
         });
-        let cleaner = inbox::spawn_cleaner(shared.clone(), self.group.clone());
+        let cleaner = inbox::spawn_cleaner(shared.clone());
         let mut running: HashMap<Assignment, Running> = HashMap::new();
         let mut held: HashSet<Assignment> = HashSet::new();
         // How often in a row a partition could not be read for want of the right.
@@ -293,6 +297,11 @@ impl<D: Database> Runner<D> {
                         });
                     } else {
                         self.health.set(&part, State::Failed(failure.to_string()));
+                        tokio::spawn(give_up.clone().run_until_cancelled_owned(explain(
+                            shared.clone(),
+                            at,
+                            part,
+                        )));
                     }
                 }
                 Some(ConsumerEvent::Fatal(failure)) => break Err(failure),
@@ -357,6 +366,16 @@ impl<D: Database> Runner<D> {
             partition.finish().await;
         });
         Running { revoked, chunks: sender, valve, task }
+    }
+}
+
+/// Says more of a partition that cannot be read on, where it is that its topic is another one.
+async fn explain<D: Database>(shared: Arc<Shared<D>>, at: Assignment, part: String) {
+    let key = FenceKey { group: shared.group.clone(), topic: at.topic.clone(), partition: at.partition };
+    let Some(failure) = shared.other_topic(&key).await else { return };
+    error!(partition = part, error = %failure, advice = advice(failure.kind()), "the partition stopped");
+    if shared.consumer.holds(&at) {
+        shared.health.set(&part, State::Failed(failure.to_string()));
     }
 }
 

@@ -8,7 +8,7 @@ use tracing::{debug, error, warn};
 
 use super::{
     Shared,
-    attempt::{Executed, execute},
+    attempt::{Executed, Failure, execute},
     committer::Verdict,
     valve::Valve,
 };
@@ -23,7 +23,8 @@ use crate::{
     telemetry,
 };
 
-/// How often a record fails until health says so: what passes by itself, as a deadlock does, does not show.
+/// How often a record, or the database before it, fails until health says so: what passes by itself, as a deadlock does,
+/// does not show.
 const TROUBLED_AFTER: u32 = 3;
 
 /// Records of one flow, in order.
@@ -158,7 +159,7 @@ impl<D: Database> Partition<D> {
 
     /// One batch: handlers, then the last batch's log transaction, then this one's database commit.
     async fn batch(&mut self) -> Result<()> {
-        self.shared.same_topic(&self.key).await?;
+        self.same_topic().await?;
         if D::ONE_WRITER {
             self.settle().await?;
         }
@@ -211,16 +212,16 @@ impl<D: Database> Partition<D> {
     }
 
     /// Runs the handlers; a batch that fails is cut before the failing record, which is then tried alone, again and
-    /// again.
+    /// again. While the database does not even begin, no record is to blame, and none was executed.
     async fn execute(&mut self, batch: &[Received]) -> Result<Executed<D::Unit>> {
         let backoff = self.shared.config.backoff();
         let first = batch[0].offset;
-        let mut count = batch.len();
+        let (mut count, mut outages) = (batch.len(), 0);
         loop {
             let attempt = self.attempt_at(first);
             let failure = match execute(&self.shared, &self.key, &batch[..count], attempt).await {
                 Ok(executed) => {
-                    if attempt > TROUBLED_AFTER {
+                    if attempt.max(outages + 1) > TROUBLED_AFTER {
                         self.shared.health.set(&self.name(), State::Ready);
                     }
                     return Ok(executed);
@@ -230,24 +231,34 @@ impl<D: Database> Partition<D> {
             if !self.shared.consumer.holds(&self.at) {
                 return Err(Error::new(Kind::Unassigned, format!("{} was taken away", self.at)));
             }
-            metrics::counter!(telemetry::FAILED_ATTEMPTS, "group" => self.key.group.to_string()).increment(1);
-            if failure.index > 0 {
-                count = failure.index;
-                continue;
-            }
+            let (times, state) = match failure {
+                Failure::Before(error) => {
+                    outages += 1;
+                    recovering(&self.name(), &error, outages);
+                    (outages, State::Recovering(error.to_string()))
+                }
+                Failure::At(index, error) => {
+                    let group = self.key.group.to_string();
+                    metrics::counter!(telemetry::FAILED_ATTEMPTS, "group" => group).increment(1);
+                    if index > 0 {
+                        count = index;
+                        continue;
+                    }
+                    self.failures = (first, attempt);
+                    warn!(
+                        processor = self.name(), offset = first, attempt, %error,
+                        "rolled back, the message is tried again and its partition waits"
+                    );
+                    (attempt, State::Retrying(format!("offset {first} failed {attempt} times: {error}")))
+                }
+            };
             count = 1;
-            self.failures = (first, attempt);
-            warn!(
-                processor = self.name(), offset = first, attempt, error = %failure.error,
-                "rolled back, the message is tried again and its partition waits"
-            );
-            if attempt >= TROUBLED_AFTER {
-                let text = format!("offset {first} failed {attempt} times: {}", failure.error);
-                self.shared.health.set(&self.name(), State::Retrying(text));
+            if times >= TROUBLED_AFTER {
+                self.shared.health.set(&self.name(), state);
             }
             // What the last batch emitted must not wait for this one.
             self.settle().await?;
-            tokio::time::sleep(backoff.wait(attempt)).await;
+            tokio::time::sleep(backoff.wait(times)).await;
         }
     }
 

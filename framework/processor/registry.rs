@@ -125,7 +125,7 @@ impl<D: Database> Registry<D> {
 }
 
 /// The id in the headers, or one made of the record's place.
-pub(crate) fn id(record: &Received) -> MessageId {
+pub(crate) fn id(record: &Received, topic_id: &str) -> MessageId {
     let sent = record.headers.message_id();
-    sent.unwrap_or_else(|| MessageId::at_offset(&record.topic, record.partition, record.offset))
+    sent.unwrap_or_else(|| MessageId::at_offset(&record.topic, topic_id, record.partition, record.offset))
 }

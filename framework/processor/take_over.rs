@@ -19,7 +19,7 @@ impl<D: Database> Partition<D> {
     /// The steps at assignment: D, K, D again, and whatever is left to do until both agree. Answers where to go on.
     pub(crate) async fn take_over(&mut self) -> Result<i64> {
         loop {
-            self.shared.same_topic(&self.key).await?;
+            self.same_topic().await?;
             let (fence, committed) = self.look().await?;
             let decision = decide(&self.at, fence.as_ref(), committed)?;
             debug!(processor = self.name(), ?decision, "taking over");

@@ -68,7 +68,7 @@ mod tests {
     fn row(headers: Option<Value>) -> OutboxRow {
         OutboxRow {
             seq: 1,
-            id: MessageId::at_offset("t", 0, 0),
+            id: MessageId::at_offset("t", "", 0, 0),
             topic: "orders".into(),
             key: Some(Bytes::from_static(b"k")),
             payload: None,

@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, info};
 
+mod cleaner;
 mod config;
 mod envelope;
 mod position;
@@ -12,6 +13,8 @@ mod publish;
 mod read_ahead;
 mod shard;
 mod sorting;
+#[cfg(test)]
+mod tests;
 
 pub use config::RelayConfig;
 use shard::ShardRelay;
@@ -21,7 +24,10 @@ use crate::{
     database::{Shard, Source},
     error::{Error, Kind, Result},
     health::{Health, State},
-    log::{Assignment, Cleanup, Consumer, ConsumerEvent, ConsumerEvents, Log, Subscription, TopicSpec},
+    log::{
+        Assignment, Cleanup, Consumer, ConsumerEvent, ConsumerEvents, KnownTopics, Log, Subscription,
+        TopicSpec,
+    },
     retry::Portion,
 };
 
@@ -152,11 +158,13 @@ impl<S: Source> Relay<S> {
             health: self.health.clone(),
             stop: stop.clone(),
             known: None,
+            topics: KnownTopics::new(self.log.clone()),
             release_failed: false,
             portion: Portion::ALL,
             released: Portion::ALL,
             refused: HashMap::new(),
         };
+        self.health.set(&shard.name(), State::Starting);
         Running { task: AbortOnDropHandle::new(tokio::spawn(shard.run())), stop }
     }
 }

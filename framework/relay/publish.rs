@@ -88,7 +88,8 @@ async fn send_position(producer: &mut dyn Producer, topic: &str, position: &Posi
     match producer.acknowledged().await?.first() {
         None => Ok(()),
         Some(refusal) => Err(Error::new(
-            if refusal.denied { Kind::Denied } else { Kind::Config },
+            // Too large, say: for the limit of the topic, which can be raised.
+            if refusal.denied { Kind::Denied } else { Kind::Unavailable },
             format!("{topic}[{}]: the position was refused: {}", position.shard, refusal.reason),
         )),
     }

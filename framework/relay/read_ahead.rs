@@ -1,6 +1,6 @@
 //! Reads the next batch while the last one is being published.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, mpsc, oneshot},
@@ -24,7 +24,7 @@ pub(crate) struct Planned<P> {
 
 /// The reading side of a session; ends when dropped.
 pub(crate) struct ReadAhead<P> {
-    planned: mpsc::Receiver<Result<Planned<P>>>,
+    planned: mpsc::Receiver<Result<Option<Planned<P>>>>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -41,8 +41,9 @@ impl<P: Send + 'static> ReadAhead<P> {
         Self { planned, _task: AbortOnDropHandle::new(task) }
     }
 
-    /// The next batch. Losing the reader is an error: the session starts again from the durable position.
-    pub(crate) async fn next(&mut self) -> Result<Planned<P>> {
+    /// The next batch; `None` once, if there was nothing at the first look. Losing the reader is an error: the session
+    /// starts again from the durable position.
+    pub(crate) async fn next(&mut self) -> Result<Option<Planned<P>>> {
         self.planned
             .recv()
             .await
@@ -56,13 +57,19 @@ async fn read_on<P: Send + 'static>(
     mut pace: Pace,
     config: Arc<RelayConfig>,
     mut portion: Portion,
-    planned: mpsc::Sender<Result<Planned<P>>>,
+    planned: mpsc::Sender<Result<Option<Planned<P>>>>,
 ) {
+    let mut first = true;
     loop {
         let rows = portion.of(config.max_rows);
-        let batch = match within(config.database_timeout, reader.read(rows)).await {
+        let read = within(config.database_timeout, reader.read(rows)).await;
+        let first = mem::take(&mut first);
+        let batch = match read {
             Ok(Some(batch)) => batch,
             Ok(None) => {
+                if first && planned.send(Ok(None)).await.is_err() {
+                    return;
+                }
                 let _ = time::timeout(pace.next(), hint.notified()).await;
                 continue;
             }
@@ -75,7 +82,7 @@ async fn read_on<P: Send + 'static>(
         // If what was read is not published, this reader ends with its session.
         portion.succeeded();
         let (durable, receiver) = oneshot::channel();
-        if planned.send(Ok(Planned { batch, durable: receiver })).await.is_err() {
+        if planned.send(Ok(Some(Planned { batch, durable: receiver }))).await.is_err() {
             return;
         }
         hit(Point::R0);

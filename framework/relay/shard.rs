@@ -9,11 +9,12 @@ use std::{
 
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tracing::{debug, error, info};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
 
 use super::{
     RelayConfig,
+    cleaner::{Cleaner, cleaning_failed},
     envelope::Envelope,
     position::Position,
     publish::{Publication, publish},
@@ -22,7 +23,7 @@ use super::{
     within,
 };
 use crate::{
-    database::{Claim, HeldKey, Shard, Source},
+    database::{Claim, HeldKey, Released, Shard, Source},
     error::{Error, Kind, Result},
     failpoint::{Point, Variant, hit, left_out},
     health::{Health, State},
@@ -48,6 +49,8 @@ pub(crate) struct ShardRelay<S: Source> {
     pub(crate) stop: CancellationToken,
     /// The last position this process knows of; the log may never show an older one.
     pub(crate) known: Option<u64>,
+    /// What was seen to exist stays known: a rotation asks nobody again.
+    pub(crate) topics: KnownTopics,
     /// Then the next session does not begin with a release: it would hold back everything else for as long as it fails.
     pub(crate) release_failed: bool,
     /// How many rows go into one transaction.
@@ -64,14 +67,13 @@ struct Session<'a, S: Source> {
     claim: Claim,
     producer: Box<dyn Producer>,
     position: Position,
-    topics: KnownTopics,
     envelope: Envelope,
     sorting: Sorting,
     release_due: Instant,
 }
 
 impl<S: Source> ShardRelay<S> {
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("relay {} shard {}", self.config.name, self.shard.index)
     }
 
@@ -80,7 +82,6 @@ impl<S: Source> ShardRelay<S> {
         let name = self.name();
         let backoff = Backoff { first: Duration::from_millis(50), most: Duration::from_secs(5) };
         let mut failures = 0;
-        self.health.set(&name, State::Starting);
         while !self.stop.is_cancelled() {
             let before = self.known;
             let outcome = AssertUnwindSafe(self.session()).catch_unwind().await;
@@ -95,6 +96,7 @@ impl<S: Source> ShardRelay<S> {
                 }
                 Err(failure) => failure,
             };
+            self.topics.doubt();
             // A refusal is an answer in time.
             if failure.kind() != Kind::Refused {
                 self.portion.failed();
@@ -121,6 +123,10 @@ impl<S: Source> ShardRelay<S> {
         self.health.remove(&name);
     }
 
+    fn ready(&self) {
+        self.health.set(&self.name(), State::Ready);
+    }
+
     /// A step of the database.
     async fn ask<T>(&self, step: impl Future<Output = Result<T>>) -> Result<T> {
         within(self.config.database_timeout, step).await
@@ -143,19 +149,19 @@ impl<S: Source> ShardRelay<S> {
         let (held, _) = self.ask(self.source.held_keys(self.shard)).await?;
         let mut ahead = ReadAhead::spawn(reader, self.source.hint(), &self.config, self.portion);
         self.known = Some(position.count);
-        self.health.set(&self.name(), State::Ready);
         let stop = self.stop.clone();
         let mut session = Session {
             claim,
             producer,
             position,
-            topics: KnownTopics::new(self.log.clone()),
             envelope: Envelope::new(self.config.source()),
             sorting: Sorting::new(held),
             release_due: Instant::now() + if self.release_failed { RELEASE_INTERVAL } else { Duration::ZERO },
             shard: self,
         };
         let cleaner = Cleaner::spawn(session.shard.source.clone(), session.shard.config.database_timeout);
+        // Ready is who has published, or has nothing to publish.
+        let mut idle = false;
         loop {
             if let Some(rotation) = session.producer.must_rotate() {
                 return Ok(rotation);
@@ -163,11 +169,15 @@ impl<S: Source> ShardRelay<S> {
             if session.release_due <= Instant::now() {
                 session.shard.release_failed = true;
                 let released = session.release().await;
-                if released.as_ref().is_err_and(|failure| failure.kind() != Kind::Refused) {
+                let failed = released.as_ref().is_err_and(|failure| failure.kind() != Kind::Refused);
+                session.shard.release_failed = failed;
+                if failed {
                     session.shard.released.failed();
                 }
                 let more = released?;
-                session.shard.release_failed = false;
+                if idle {
+                    session.shard.ready();
+                }
                 session.release_due = Instant::now() + if more { RELEASE_AGAIN } else { RELEASE_INTERVAL };
                 continue;
             }
@@ -177,6 +187,13 @@ impl<S: Source> ShardRelay<S> {
                 () = cleaner.ended() => return Err(cleaning_failed()),
                 planned = ahead.next() => planned?,
                 () = tokio::time::sleep_until(session.release_due) => continue,
+            };
+            let Some(planned) = planned else {
+                idle = true;
+                if !session.shard.release_failed {
+                    session.shard.ready();
+                }
+                continue;
             };
             let published = match session.publish(planned).await {
                 Err(_) if left_out(Variant::UnknownForgotten) && session.renew().await => continue,
@@ -250,7 +267,7 @@ impl<S: Source> Session<'_, S> {
         let Planned { batch, durable } = planned;
         hit(Point::R1);
         for row in &batch.rows {
-            if let Some(reason) = self.topics.refusal(&row.topic).await? {
+            if let Some(reason) = self.shard.topics.refusal(&row.topic).await? {
                 self.shard.refused.insert(row.id, reason);
             }
         }
@@ -319,8 +336,42 @@ impl<S: Source> Session<'_, S> {
         if released.is_empty() {
             return Ok(false);
         }
-        let mut records = Vec::with_capacity(released.len());
+        let released = self.with_topics(released).await?;
+        if !released.is_empty() {
+            self.publish_released(attempt, &released).await?;
+        }
+        let (held, more) = self.held_keys().await?;
+        self.sorting = Sorting::new(held);
+        Ok(more)
+    }
+
+    /// What of it has a topic; the rest, with its keys, is refused again.
+    async fn with_topics(&mut self, mut released: Vec<Released>) -> Result<Vec<Released>> {
+        let mut refused = Vec::new();
+        // One answer for all messages of a topic: none may pass another one of its key.
+        let mut asked: HashMap<Arc<str>, Option<String>> = HashMap::new();
+        self.shard.topics.ask_again();
         for each in &released {
+            let topic = &each.message.topic;
+            if !asked.contains_key(topic) {
+                asked.insert(topic.clone(), self.shard.topics.refusal(topic).await?);
+            }
+            refused.extend(asked[topic].clone().map(|reason| (each.entry, reason)));
+        }
+        if let Some((_, reason)) = refused.first() {
+            let count = refused.len();
+            error!(relay = self.shard.name(), count, reason, "released messages were refused again");
+            let shard = &self.shard;
+            shard.ask(shard.source.refuse_released(self.claim, &refused)).await?;
+            let refused: HashSet<i64> = refused.into_iter().map(|(entry, _)| entry).collect();
+            released.retain(|each| !refused.contains(&each.entry));
+        }
+        Ok(released)
+    }
+
+    async fn publish_released(&mut self, attempt: uuid::Uuid, released: &[Released]) -> Result<()> {
+        let mut records = Vec::with_capacity(released.len());
+        for each in released {
             records.extend(codec::decode(&each.message.record)?);
         }
         let position = self.position.next(self.position.source.clone(), Some(attempt));
@@ -344,9 +395,7 @@ impl<S: Source> Session<'_, S> {
         self.advance(position, count);
         self.settle(Some(attempt), released.len()).await?;
         info!(relay = self.shard.name(), count, "released from the quarantine");
-        let (held, more) = self.held_keys().await?;
-        self.sorting = Sorting::new(held);
-        Ok(more)
+        Ok(())
     }
 
     async fn held_keys(&mut self) -> Result<(HashSet<HeldKey>, bool)> {
@@ -382,40 +431,7 @@ impl<S: Source> Session<'_, S> {
         metrics::counter!(telemetry::RELAY_TRANSACTIONS, "shard" => shard.clone()).increment(1);
         metrics::counter!(telemetry::RELAY_PUBLISHED, "shard" => shard).increment(published as u64);
         self.shard.known = Some(position.count);
+        self.shard.ready();
         self.position = position;
     }
-}
-
-/// Deletes published rows behind the relay's back, a few batches at most behind it.
-struct Cleaner<P> {
-    published: tokio::sync::mpsc::Sender<P>,
-    _task: AbortOnDropHandle<()>,
-}
-
-impl<P: Send + 'static> Cleaner<P> {
-    fn spawn<S: Source<Published = P>>(source: S, limit: Duration) -> Self {
-        let (published, mut receiver) = tokio::sync::mpsc::channel(4);
-        let task = tokio::spawn(async move {
-            while let Some(published) = receiver.recv().await {
-                if let Err(failure) = within(limit, source.clean(published)).await {
-                    debug!(error = %failure, "published rows could not be deleted, the next session sweeps them");
-                    return;
-                }
-            }
-        });
-        Self { published, _task: AbortOnDropHandle::new(task) }
-    }
-
-    /// A cleaner that failed ends the session: the next one begins with a sweep.
-    async fn clean(&self, published: P) -> Result<()> {
-        self.published.send(published).await.map_err(|_| cleaning_failed())
-    }
-
-    async fn ended(&self) {
-        self.published.closed().await;
-    }
-}
-
-fn cleaning_failed() -> Error {
-    Error::new(Kind::Unavailable, "published rows could not be deleted")
 }

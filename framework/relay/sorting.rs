@@ -104,7 +104,7 @@ mod tests {
     fn row(seq: i64, key: Option<&'static str>) -> OutboxRow {
         OutboxRow {
             seq,
-            id: MessageId::at_offset("row", 0, seq),
+            id: MessageId::at_offset("row", "", 0, seq),
             topic: "t".into(),
             key: key.map(|key| Bytes::from_static(key.as_bytes())),
             payload: None,

@@ -28,6 +28,14 @@ async fn every_finding_is_named_at_once() {
             "ALTER TABLE tidelock.outbox ALTER xid DROP DEFAULT",
             "column xid of tidelock.outbox has lost its default",
         ),
+        (
+            "ALTER TABLE tidelock.outbox ALTER bucket DROP EXPRESSION",
+            "column bucket of tidelock.outbox is no longer computed",
+        ),
+        (
+            "ALTER TABLE tidelock.quarantine ALTER bucket DROP EXPRESSION",
+            "column bucket of tidelock.quarantine is no longer computed",
+        ),
     ];
     for (number, (statement, finding)) in findings.iter().enumerate() {
         shop.run(statement).await;

@@ -1,9 +1,12 @@
 //! The framework's own tables are made once, by whoever comes first.
 
-use std::time::Duration;
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
-use sqlx::{AssertSqlSafe, postgres::PgPoolOptions};
+use sqlx::{AssertSqlSafe, Transaction, postgres::PgPoolOptions};
 use tidelock::{
     database::{
         Database as _, Reader as _, Source as _, Unit as _,
@@ -14,6 +17,7 @@ use tidelock::{
 };
 
 use super::{ALL, Shop, eventually};
+use crate::conformance::within;
 
 async fn in_schema(shop: &Shop, schema: &str) -> Postgres {
     let config = PostgresConfig {
@@ -86,26 +90,77 @@ async fn a_migration_that_fails_leaves_nothing() {
     shop.postgres.check().await.unwrap();
 }
 
+const VERSION_4: &str = "tidelock.migration WHERE version = 4";
+
+/// As before version 4, which changes a table that somebody is reading.
+async fn in_use() -> (Shop, Transaction<'static, sqlx::Postgres>) {
+    let shop = Shop::new().await;
+    shop.run(&format!("ALTER TABLE tidelock.fence DROP COLUMN claim; DELETE FROM {VERSION_4}")).await;
+    let mut reader = shop.postgres.pool().begin().await.unwrap();
+    sqlx::query("SELECT count(*) FROM tidelock.fence").execute(&mut *reader).await.unwrap();
+    (shop, reader)
+}
+
+async fn waits(shop: &Shop) {
+    let waiting = "pg_locks WHERE relation = 'tidelock.fence'::regclass AND NOT granted";
+    eventually("the upgrade waits", async || shop.count(waiting).await > 0).await;
+}
+
 /// Whoever needs the table goes on while an upgrade waits for a transaction that is open for long.
 #[tokio::test]
 async fn an_upgrade_that_waits_keeps_nobody_waiting() {
-    let shop = Shop::new().await;
-    let (version_3, version_4) =
-        ("ALTER TABLE tidelock.fence DROP COLUMN claim", "tidelock.migration WHERE version = 4");
-    shop.run(&format!("{version_3}; DELETE FROM {version_4}")).await;
-    let mut reader = shop.postgres.pool().begin().await.unwrap();
-    sqlx::query("SELECT count(*) FROM tidelock.fence").execute(&mut *reader).await.unwrap();
+    let (shop, reader) = in_use().await;
     let upgraded = shop.again().await.postgres;
     let upgrade = tokio::spawn(async move { upgraded.migrate().await });
-    let waits = "pg_locks WHERE relation = 'tidelock.fence'::regclass AND NOT granted";
-    eventually("the upgrade waits", async || shop.count(waits).await > 0).await;
+    waits(&shop).await;
     let others = shop.count("tidelock.fence");
     assert_eq!(tokio::time::timeout(Duration::from_secs(20), others).await, Ok(0));
-    assert_eq!(shop.count(version_4).await, 0);
+    assert_eq!(shop.count(VERSION_4).await, 0);
     reader.rollback().await.unwrap();
     upgrade.await.unwrap().unwrap();
-    assert_eq!(shop.count(version_4).await, 1);
+    assert_eq!(shop.count(VERSION_4).await, 1);
     shop.postgres.check().await.unwrap();
+}
+
+/// A process that is stopped in the middle of it holds its locks until the server ends its transaction.
+#[tokio::test]
+async fn a_frozen_upgrade_is_ended_by_the_server() {
+    let (shop, reader) = in_use().await;
+    let stopped = shop.again().await.postgres;
+    let mut frozen = pin!(stopped.migrate());
+    tokio::select! {
+        outcome = &mut frozen => panic!("it did not wait: {outcome:?}"),
+        () = waits(&shop) => {}
+    }
+    // From here on nobody polls it. It gets the table now, and does no more.
+    reader.rollback().await.unwrap();
+    within(30, shop.postgres.migrate()).await.unwrap();
+    assert_eq!(within(5, shop.count("tidelock.fence")).await, 0);
+    assert_eq!(shop.count(VERSION_4).await, 1);
+    let error = within(5, frozen).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    shop.postgres.check().await.unwrap();
+}
+
+#[tokio::test]
+async fn another_instance_is_waited_for_and_not_for_ever() {
+    let shop = Shop::new().await;
+    let mut other = shop.pool.acquire().await.unwrap();
+    let lock = "SELECT pg_advisory_lock(hashtextextended('tidelock migrate tidelock', 0))";
+    sqlx::query(lock).execute(&mut *other).await.unwrap();
+    let began = Instant::now();
+    let error = within(20, shop.postgres.migrate_in_turn(Duration::from_secs(1))).await.unwrap_err();
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    let text = error.to_string();
+    assert!(text.contains("waited 1s for another session that is migrating it"), "{text}");
+    let patient = shop.again().await.postgres;
+    let patient = tokio::spawn(async move { patient.migrate().await });
+    let waiting = "pg_locks WHERE locktype = 'advisory' AND NOT granted \
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    eventually("it waits", async || shop.count(waiting).await > 0).await;
+    sqlx::query("SELECT pg_advisory_unlock_all()").execute(&mut *other).await.unwrap();
+    within(20, patient).await.unwrap().unwrap();
 }
 
 /// A service whose role may not create anything calls `migrate` at every start, after somebody else has run it.

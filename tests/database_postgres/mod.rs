@@ -9,9 +9,13 @@ use std::{
 
 use bytes::Bytes;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row, postgres::PgPoolOptions};
-use tidelock::database::{
-    Batch, Reader as _, Shard, Source,
-    postgres::{Postgres, PostgresConfig},
+use tidelock::{
+    database::{
+        Batch, Reader as _, Shard, Source,
+        postgres::{Postgres, PostgresConfig},
+    },
+    health::State,
+    pipeline::Pipeline,
 };
 use tidelock_lab::Lab;
 
@@ -26,6 +30,7 @@ mod identity;
 mod migrations;
 mod outbox;
 mod quarantine;
+mod rights;
 mod silence;
 mod sql;
 mod standby;
@@ -155,6 +160,16 @@ fn not_once(expected: impl IntoIterator<Item = String>, found: &[String]) -> BTr
     }
     counts.retain(|_, count| *count != 1);
     counts
+}
+
+/// Waits until a component says that this is why it tries again; none may give up.
+async fn recovering(pipeline: &Pipeline, why: &str) {
+    eventually(why, async || {
+        let report = pipeline.health();
+        assert!(!report.values().any(|state| matches!(state, State::Failed(_))), "{report:?}");
+        report.values().any(|state| matches!(state, State::Recovering(text) if text.contains(why)))
+    })
+    .await;
 }
 
 async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {

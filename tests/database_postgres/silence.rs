@@ -25,9 +25,10 @@ use tokio::{
 };
 
 use super::{
-    Shop,
+    Shop, eventually,
     unit::{advance, effect, fenced, key, next_offset},
 };
+use crate::conformance::within;
 
 /// Between us and the server; connections of an earlier age are neither served nor closed.
 struct Between {
@@ -116,4 +117,25 @@ async fn a_silent_server_is_given_up_and_its_connections_with_it() {
     // The only connection for handlers was replaced each time, and nothing took effect.
     begun(&postgres).await.rollback().await;
     assert_eq!((next_offset(&shop).await, shop.count("effect").await), (0, 0));
+}
+
+/// While another instance is waited for, which may take longer than any other answer.
+#[tokio::test]
+async fn an_upgrade_gives_a_silent_server_up() {
+    let shop = Shop::new().await;
+    let between = Between::new(&shop).await;
+    let answer_timeout = Duration::from_millis(300);
+    let config =
+        PostgresConfig { url: between.url.clone().into(), answer_timeout, ..PostgresConfig::default() };
+    let postgres = Postgres::connect(config).await.unwrap();
+    let mut other = shop.pool.begin().await.unwrap();
+    let lock = "SELECT pg_advisory_xact_lock(hashtextextended('tidelock migrate tidelock', 0))";
+    sqlx::query(lock).execute(&mut *other).await.unwrap();
+    let upgrade = tokio::spawn(async move { postgres.migrate_in_turn(Duration::from_secs(1)).await });
+    let waiting = "pg_locks WHERE locktype = 'advisory' AND NOT granted \
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    eventually("it waits", async || shop.count(waiting).await > 0).await;
+    between.falls_silent();
+    let error = within(10, upgrade).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), Kind::Timeout, "{error}");
 }

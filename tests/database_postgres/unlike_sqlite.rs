@@ -73,3 +73,20 @@ async fn a_transaction_of_ones_own_pool_that_was_ended_is_noticed() {
     }
     assert!(shop.outbox().await.is_empty());
 }
+
+#[tokio::test]
+async fn a_bucket_is_computed_by_the_database() {
+    let shop = Shop::new().await;
+    shop.commit("1").await;
+    for statement in [
+        "INSERT INTO tidelock.outbox (topic, bucket) VALUES ('t', 0)",
+        "UPDATE tidelock.outbox SET bucket = 0",
+        "INSERT INTO tidelock.quarantine (origin, state, bucket, message_id, topic, record, reason) \
+         VALUES ('outbox', 'held', 0, gen_random_uuid(), 't', '', '')",
+    ] {
+        let error = sqlx::raw_sql(statement).execute(&shop.pool).await.unwrap_err();
+        // generated_always
+        assert_eq!(error.as_database_error().unwrap().code().unwrap(), "428C9", "{statement}: {error}");
+    }
+    assert_eq!(shop.count("tidelock.outbox WHERE bucket = get_byte(sha256('key'), 0)").await, 1);
+}

@@ -80,3 +80,12 @@ async fn nobody_notices_that_a_transaction_of_ones_own_pool_was_ended() {
     }
     assert_eq!(shop.outbox().await, ["message", "message"]);
 }
+
+/// What comes of a wrong one is in `shards.rs`.
+#[tokio::test]
+async fn a_bucket_is_whatever_was_written() {
+    let shop = Shop::new().await;
+    shop.run("INSERT INTO tidelock_outbox (topic, key, bucket) VALUES ('t', CAST('key' AS BLOB), 0)").await;
+    assert_ne!(super::bucket(Some("key")), 0);
+    assert_eq!(shop.count("tidelock_outbox WHERE bucket = 0").await, 1);
+}

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use tidelock::prelude::*;
+use tidelock::{health::State, prelude::*};
 use tidelock_lab::{Lab, Right};
 
 use super::{Stage, eventually};
@@ -218,4 +218,51 @@ async fn what_waits_for_a_right_goes_on_when_it_is_back() {
     eventually("nobody is in trouble", async || pipeline.is_ready()).await;
     assert!(stage.postgres.quarantine(100).await.unwrap().is_empty());
     pipeline.stop(Duration::from_secs(20)).await.unwrap();
+}
+
+/// A member hears once at most of a topic that it may not see, is given the others, and would say that all is well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_cannot_be_seen_shows_while_others_go_on() {
+    let start = || Lab::builder().postgres(false).authorizer(true).start().unwrap();
+    let lab = Arc::new(tokio::task::spawn_blocking(start).await.unwrap());
+    let mut stage = Stage::new("denied_to_see").await;
+    stage.kafka_url = lab.kafka_url();
+    for topic in [Taken::TOPIC, Besides::TOPIC, Given::TOPIC] {
+        witness::create_topic(&stage.kafka_url, topic, 2, &[]).await;
+    }
+    let pipeline = Pipeline::builder(stage.kafka(), stage.postgres.clone())
+        .processor(Processor::new(&stage.name).handle(One).handle(Beside))
+        .build()
+        .unwrap();
+    assert!(!pipeline.is_ready(), "before its start");
+    pipeline.start().await.unwrap();
+    eventually("at work", async || pipeline.is_ready()).await;
+    let tell = |allow: bool| {
+        let (lab, right) = (lab.clone(), Right::See(Taken::TOPIC));
+        tokio::task::spawn_blocking(move || {
+            let cluster = lab.cluster();
+            if allow { cluster.allow(right) } else { cluster.deny(right) }.unwrap();
+        })
+    };
+    let write = |topic: &'static str, n: i64| {
+        let kafka = stage.kafka_url.clone();
+        let sent = [Sent { key: "k".into(), payload: format!("{{\"n\":{n}}}"), headers: vec![] }];
+        tokio::task::spawn_blocking(move || witness::write(&kafka, topic, &sent))
+    };
+    tell(false).await.unwrap();
+    let entry = format!("processor {} topic {}", stage.name, Taken::TOPIC);
+    eventually("it shows", async || {
+        matches!(pipeline.health().get(&entry), Some(State::Recovering(text)) if text.contains(Taken::TOPIC))
+    })
+    .await;
+    write(Besides::TOPIC, 1).await.unwrap();
+    stage.committed_at_least(Given::TOPIC, 1).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(!pipeline.is_ready(), "it still cannot be seen: {:?}", pipeline.health());
+    tell(true).await.unwrap();
+    write(Taken::TOPIC, 2).await.unwrap();
+    stage.committed_at_least(Given::TOPIC, 2).await;
+    eventually("nobody is in trouble", async || pipeline.is_ready()).await;
+    pipeline.stop(Duration::from_secs(20)).await.unwrap();
+    assert!(!pipeline.is_ready(), "after its end");
 }

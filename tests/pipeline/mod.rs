@@ -16,10 +16,12 @@ use crate::witness::{self, Found};
 
 mod build;
 mod denied;
+mod described;
 mod faults;
 mod foreign;
 mod kafka_only;
 mod large;
+mod outage;
 mod outcomes;
 mod quarantine;
 mod readme;

@@ -2,8 +2,11 @@
 
 use sqlx::Row;
 
-use super::Postgres;
-use crate::{config::Problems, error::Result};
+use super::{Postgres, STANDBY};
+use crate::{
+    config::Problems,
+    error::{Error, Kind, Result},
+};
 
 /// Each row is a finding, as a sentence; so in what follows.
 const SERVER: &str = "
@@ -20,8 +23,6 @@ SELECT 'tidelock.fence has no column claim: the schema is older than this progra
  WHERE NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'tidelock.fence'::regclass AND attname = 'claim')";
 
 const OUTBOX: &str = "
-SELECT 'the server is a standby; the outbox is read on the primary' WHERE pg_is_in_recovery()
-UNION ALL
 SELECT format('table %s is not permanent (persistence %s)', c.oid::regclass, c.relpersistence)
   FROM pg_class c WHERE c.oid = 'tidelock.outbox'::regclass AND c.relpersistence <> 'p'
 UNION ALL
@@ -35,6 +36,10 @@ UNION ALL
 SELECT format('column %s of tidelock.outbox has lost its default', attname)
   FROM pg_attribute WHERE attrelid = 'tidelock.outbox'::regclass
    AND (attname = 'xid' AND NOT atthasdef OR attname = 'seq' AND attidentity = '')
+UNION ALL
+SELECT format('column bucket of %s is no longer computed from the key', attrelid::regclass)
+  FROM pg_attribute WHERE attrelid IN ('tidelock.outbox'::regclass, 'tidelock.quarantine'::regclass)
+   AND attname = 'bucket' AND attgenerated = ''
 UNION ALL
 SELECT 'constraint outbox_xid_own of tidelock.outbox is gone'
  WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'tidelock.outbox'::regclass AND conname = 'outbox_xid_own')
@@ -58,11 +63,17 @@ impl Postgres {
     }
 
     async fn findings(&self, what: &str, checks: &str) -> Result<()> {
-        let checks = self.sql(&format!("{SERVER} UNION ALL {checks}"));
+        let standby = format!("SELECT '{STANDBY}' WHERE pg_is_in_recovery()");
+        let checks = self.sql(&format!("{standby} UNION ALL {SERVER} UNION ALL {checks}"));
         let rows = self.answer(what, sqlx::query(checks).fetch_all(self.control())).await?;
+        let found: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        // Nothing else is wrong: it will do once it is promoted.
+        if found == [STANDBY] {
+            return Err(Error::new(Kind::Unavailable, format!("{what}: {STANDBY}")));
+        }
         let mut problems = Problems::default();
-        for row in rows {
-            problems.add(row.get::<String, _>(0));
+        for problem in found {
+            problems.add(problem);
         }
         problems.into_result()
     }

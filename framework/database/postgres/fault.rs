@@ -19,8 +19,11 @@ fn kind(error: &SqlxError) -> Kind {
         SqlxError::Configuration(_) => Kind::Config,
         SqlxError::Decode(_) | SqlxError::ColumnDecode { .. } | SqlxError::ColumnNotFound(_) => Kind::Corrupt,
         SqlxError::Database(database) => match database.code().as_deref().unwrap_or_default() {
-            // undefined table, column, function, schema; insufficient privilege; wrong password
-            "42P01" | "42703" | "42883" | "3F000" | "42501" | "28P01" | "28000" | "3D000" => Kind::Config,
+            // insufficient privilege; wrong password; a role that may not log in, or not from here
+            "42501" | "28P01" | "28000" => Kind::Denied,
+            // undefined table, column, function, schema, database: not there yet, or gone, and what comes in its place is for
+            // an operator to judge
+            "42P01" | "42703" | "42883" | "3F000" | "3D000" => Kind::Config,
             _ => Kind::Unavailable,
         },
         _ => Kind::Unavailable,

@@ -39,6 +39,9 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 /// Connections for fence rows, clean-up and quarantine: never waited for by a handler's transaction.
 const CONTROL_CONNECTIONS: u32 = 4;
 
+/// What to say of a server in recovery, whose tables may lag behind.
+const STANDBY: &str = "the server is a standby, expected the primary";
+
 /// How long the framework's own statements wait for a lock: then they are tried again, and it shows that they wait.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -78,7 +81,8 @@ impl Postgres {
     /// Connects.
     ///
     /// # Errors
-    /// Kind `Config` for settings that cannot be right, `Unavailable` when the server does not answer.
+    /// Kind `Config` for settings that cannot be right, or a database that does not exist; `Denied`, at once, for a wrong password
+    /// or a role that may not log in; `Unavailable` when the server does not answer within `connect_timeout`.
     pub async fn connect(config: PostgresConfig) -> Result<Self> {
         let mut problems = Problems::default();
         problems.check(!config.url.expose().is_empty(), || "database url is not set".to_owned());
@@ -159,19 +163,19 @@ impl Postgres {
 
     /// The answer to a statement of the framework, or an error of kind `Timeout`.
     async fn answer<T>(&self, what: &str, work: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
-        match tokio::time::timeout(self.0.answer_timeout, work).await {
-            Ok(answer) => answer.map_err(fault::failed(what)),
-            Err(_) => Err(Error::new(
-                Kind::Timeout,
-                format!("{what}: the database did not answer within {:?}", self.0.answer_timeout),
-            )),
-        }
+        within(self.0.answer_timeout, what, work).await?.map_err(fault::failed(what))
     }
 
     /// A statement with the configured schema in place of `tidelock.`.
     fn sql(&self, text: &str) -> AssertSqlSafe<String> {
         AssertSqlSafe(in_schema(text, &self.0.schema))
     }
+}
+
+async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = T>) -> Result<T> {
+    timeout(limit, work).await.map_err(|_| {
+        Error::new(Kind::Timeout, format!("{what}: the database did not answer within {limit:?}"))
+    })
 }
 
 /// Options of a pool that takes back only connections that answer: one that was given up in the middle of a statement

@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Row, postgres::PgArguments, query::Query};
 
-use super::{Postgres, PostgresUnit};
+use super::{Postgres, PostgresUnit, STANDBY};
 use crate::{
     database::{Database, Fence, FenceKey, FirstStart, Quarantined, Submitted},
-    error::Result,
+    error::{Error, Kind, Result},
 };
 
 /// Ids forgotten in one statement.
@@ -26,7 +26,7 @@ impl Database for Postgres {
 
     async fn fence(&self, key: &FenceKey) -> Result<Option<Fence>> {
         let fence = self.sql(
-            "SELECT next_offset, pending_from, pending, owner, claim FROM tidelock.fence \
+            "SELECT next_offset, pending_from, pending, owner, claim, pg_is_in_recovery() FROM tidelock.fence \
              WHERE \"group\" = $1 AND topic = $2 AND partition = $3",
         );
         let row = sqlx::query(fence)
@@ -34,8 +34,12 @@ impl Database for Postgres {
             .bind(&*key.topic)
             .bind(key.partition)
             .fetch_optional(self.control());
-        let row = self.answer("read the fence", row).await?;
-        Ok(row.map(|row| Fence {
+        let Some(row) = self.answer("read the fence", row).await? else { return Ok(None) };
+        // It may lag: then the row would look like that of a database that was restored.
+        if row.get(5) {
+            return Err(Error::new(Kind::Unavailable, format!("read the fence: {STANDBY}")));
+        }
+        Ok(Some(Fence {
             next_offset: row.get(0),
             pending_from: row.get(1),
             pending: row.get::<Vec<u8>, _>(2).into(),

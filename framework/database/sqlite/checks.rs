@@ -23,7 +23,8 @@ SELECT 'tidelock_fence has no column claim: the tables are older than this progr
 const OUTBOX: &str = "
 SELECT format('%s is missing, the tables were not migrated', name)
   FROM (SELECT 'table tidelock_outbox' AS name UNION ALL SELECT 'table tidelock_mark'
-        UNION ALL SELECT 'trigger tidelock_outbox_insert' UNION ALL SELECT 'trigger tidelock_outbox_update') expected
+        UNION ALL SELECT 'trigger tidelock_outbox_insert' UNION ALL SELECT 'trigger tidelock_outbox_update'
+        UNION ALL SELECT 'trigger tidelock_outbox_bucket') expected
  WHERE NOT EXISTS (SELECT 1 FROM sqlite_schema WHERE type || ' ' || sqlite_schema.name = expected.name)
 UNION ALL
 SELECT 'seq of tidelock_outbox is not AUTOINCREMENT: a table that was emptied begins again at 1'

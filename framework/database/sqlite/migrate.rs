@@ -13,6 +13,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { needs: 1, sql: include_str!("../../../migrations/sqlite/0001_core.sql") },
     Migration { needs: 1, sql: include_str!("../../../migrations/sqlite/0002_topic_id.sql") },
     Migration { needs: 1, sql: include_str!("../../../migrations/sqlite/0003_claim.sql") },
+    Migration { needs: 1, sql: include_str!("../../../migrations/sqlite/0004_bucket.sql") },
 ];
 /// In errors.
 const TABLES: &str = "the database";

@@ -46,6 +46,10 @@
 //! - The file lies on a local disk. Locks and shared memory of network file systems do not hold what WAL mode needs;
 //!   SQLite cannot tell.
 //! - `sqlite_sequence` is left alone, and the file is never copied over while a program has it open.
+//! - With several shards, whoever writes rows of the outbox by hand gives each the bucket of its key: the first byte of its
+//!   SHA-256, 227 without a key. At any other its shard stops, before anything passes it, and names the row and both buckets.
+//!   To mend it, insert it anew and delete it, in one transaction: the bucket of a row is never changed, because the shard of
+//!   the right one may have passed its place already.
 //!
 //! # What differs from PostgreSQL
 //! Each of these has a test on both sides (`unlike_postgres.rs`, `unlike_sqlite.rs`); everything else that the contract
@@ -56,6 +60,8 @@
 //!   within is known not to be committed; there, that stays unknown.
 //! - What is enqueued in a transaction of the service's own pool that was ended from within is committed by itself: only
 //!   the framework's writer notices.
+//! - The bucket of a row is written by whoever writes the row, and looked at when it is read; there, the database computes
+//!   it and takes no other.
 
 use std::{
     fmt,

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row, SqliteConnection, sqlite::SqliteRow, types::Json};
 use uuid::Uuid;
 
-use super::{Sqlite, fault::failed, position::Place, source::SqlitePublished};
+use super::{Sqlite, fault::failed, position::Place, source::SqlitePublished, write::bucket};
 use crate::{
     database::{
         Batch, OutboxRow, Reader, Shard,
@@ -32,7 +32,8 @@ pub struct SqliteReader {
     identity: Uuid,
     /// `None` for a database in memory: then it waits for its turn as writers do.
     own: Option<SqliteConnection>,
-    /// The rows, and at their end one without a topic: its time is the last `seq` that was ever given out.
+    /// The rows, with their buckets where there are several shards, and at their end one without a topic: its time is the
+    /// last `seq` that was ever given out.
     select: String,
     shard: Shard,
     /// Where it stands once everything it handed out is published.
@@ -53,14 +54,15 @@ impl SqliteReader {
                 Some(connection.map_err(failed("connect the reader of the outbox"))?)
             }
         };
+        let bucket = if shard.count == 1 { "NULL" } else { "bucket" };
         Ok(Self {
             database: database.clone(),
             identity,
             own,
             select: format!(
-                "SELECT seq, id, topic, key, payload, type, headers, time FROM tidelock_outbox WHERE seq > ?1{} \
-                 UNION ALL SELECT {}, NULL, NULL, NULL, NULL, NULL, NULL, \
-                 coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'tidelock_outbox'), 0) \
+                "SELECT seq, id, topic, key, payload, type, headers, time, {bucket} FROM tidelock_outbox \
+                 WHERE seq > ?1{} UNION ALL SELECT {}, NULL, NULL, NULL, NULL, NULL, NULL, \
+                 coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'tidelock_outbox'), 0), NULL \
                  ORDER BY 1 LIMIT ?2",
                 shard_filter(shard),
                 i64::MAX
@@ -88,6 +90,7 @@ impl SqliteReader {
             Found::Rows(rows) => Ok(rows),
             Found::Nothing { last } if last < place.seq => Err(went_back(place.seq, last)),
             Found::Nothing { .. } => Ok(Vec::new()),
+            Found::Misplaced { row, written } => Err(misplaced(&row, written)),
         }
     }
 }
@@ -132,13 +135,29 @@ pub(super) fn went_back(expected: i64, found: i64) -> Error {
     )
 }
 
+/// Published by this shard it would have no order among the others of its key, and refused it would be lost: the quarantine
+/// goes by the key.
+fn misplaced(row: &OutboxRow, written: i64) -> Error {
+    Error::new(
+        Kind::Corrupt,
+        format!(
+            "row {} of tidelock_outbox has bucket {written}, its key has {}: insert the row anew with that one and delete \
+             this one",
+            row.seq,
+            bucket(row.key.as_deref())
+        ),
+    )
+}
+
 enum Found {
-    /// At least one, or those up to about [`MAX_BYTES`].
+    /// At least one, or those up to about [`MAX_BYTES`], or to one that is misplaced.
     Rows(Vec<OutboxRow>),
     Nothing {
         /// The last `seq` that was ever given out.
         last: i64,
     },
+    /// The next one, in another bucket than its key's.
+    Misplaced { row: OutboxRow, written: i64 },
 }
 
 async fn fetch(
@@ -160,7 +179,14 @@ async fn fetch(
             }
             break;
         }
+        let written: Option<i64> = row.try_get(8)?;
         let row = decode(&row, texts)?;
+        if let Some(written) = written.filter(|written| *written != bucket(row.key.as_deref())) {
+            if rows.is_empty() {
+                return Ok(Found::Misplaced { row, written });
+            }
+            break;
+        }
         bytes += size(&row);
         rows.push(row);
         if bytes > MAX_BYTES {

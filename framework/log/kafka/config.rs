@@ -17,6 +17,9 @@ const RECONNECT_BACKOFF_MAX: Duration = Duration::from_millis(500);
 const FETCH_QUEUE_BACKOFF: Duration = Duration::from_millis(5);
 /// How long a broker holds an idle fetch; a partition that is started joins only the fetch after it.
 const FETCH_WAIT: Duration = Duration::from_millis(100);
+/// How often a client looks at its topics again: so long one that may be seen again, or has more partitions, is not read.
+/// librdkafka's default is 5 min.
+const METADATA_REFRESH: Duration = Duration::from_secs(30);
 /// How long a topic that brokers say is unknown may still turn up; librdkafka's 30 s exceed the transaction.
 const TOPIC_PROPAGATION: Duration = Duration::from_secs(5);
 /// What a transaction may hold in memory on its way out, in KiB.
@@ -181,6 +184,7 @@ impl KafkaConfig {
     /// What every client is set to.
     pub(super) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
+        config.set("topic.metadata.refresh.interval.ms", ms(METADATA_REFRESH));
         for (name, value) in self.options.iter() {
             config.set(name, value);
         }

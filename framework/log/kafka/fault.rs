@@ -66,6 +66,11 @@ pub(super) fn kind_of(code: Code) -> Kind {
     }
 }
 
+/// Whether a connection could not log in.
+pub(super) fn is_login(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(Code::Authentication | Code::SaslAuthenticationFailed))
+}
+
 /// Whether the broker does not know the partition: right after its start it knows none.
 pub(super) fn is_unknown(error: &KafkaError) -> bool {
     matches!(

@@ -147,12 +147,16 @@ impl Loop {
     fn trouble(&mut self, error: &KafkaError) {
         if let KafkaError::MessageConsumptionFatal(code) = error {
             self.die(Error::caused(fault::kind_of(*code), "consumer cannot go on", error.clone()));
-        } else if fault::kind(error) == Kind::Denied {
+        } else if let kind @ (Kind::Denied | Kind::Config) = fault::kind(error) {
             tracing::warn!(target: "tidelock::kafka", %error, "consumer");
-            let what = "the group's member";
-            self.shared.outlet.send(ConsumerEvent::Denied(fault::failed(what, error.clone())));
-        } else if fault::kind(error) == Kind::Config || error.rdkafka_error_code() == Some(Code::PollExceeded)
-        {
+            // One connection that could not log in takes nothing from a member. If it lasts, it is none before long, and
+            // this comes again.
+            let harmless = kind == Kind::Config || fault::is_login(error);
+            if !(harmless && Membership::of(&self.consumer).is_some()) {
+                let what = "the group's member";
+                self.shared.outlet.send(ConsumerEvent::Denied(fault::failed(what, error.clone())));
+            }
+        } else if error.rdkafka_error_code() == Some(Code::PollExceeded) {
             tracing::warn!(target: "tidelock::kafka", %error, "consumer");
         } else {
             tracing::debug!(target: "tidelock::kafka", %error, "consumer");

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::{
     admin::{ConfigResource, NewTopic, ResourceSpecifier, TopicReplication},
+    metadata::MetadataTopic,
     types::RDKafkaErrorCode as Code,
 };
 
@@ -24,6 +25,10 @@ const COMPACTED: [(&str, &str); 4] = [
 ];
 /// How often a new topic is looked at until it has leaders.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long a topic that brokers show may keep its settings back: they learn of a new one one by one.
+const TOLD: Duration = Duration::from_secs(1);
+/// Brokers take no longer one.
+const LONGEST_NAME: usize = 249;
 
 /// A topic as brokers show it.
 struct Shape {
@@ -35,47 +40,43 @@ struct Shape {
 impl Kafka {
     pub(super) async fn ensure_topic(&self, spec: &TopicSpec) -> Result<i32> {
         let what = format!("topic {:?}", spec.name);
-        if spec.name.is_empty() {
-            // rdkafka panics on it.
+        if spec.name.is_empty() || spec.name.len() > LONGEST_NAME {
+            // rdkafka panics on some of them.
             return Err(Error::new(Kind::Config, format!("{what} cannot be created: no legal name")));
         }
-        let resource = ResourceSpecifier::Topic(&spec.name);
-        let mut settings = self.describe(&resource, &what).await?;
-        if settings.is_none() {
+        let until = Instant::now() + self.config.query_timeout;
+        let mut shape = self.shape(&spec.name).await?;
+        if shape.is_none() && self.settings(spec, &what).await?.is_none() {
             if !self.config.create_topics {
-                return Err(Error::new(
-                    Kind::Config,
-                    format!("{what} does not exist, or its settings may not be seen"),
-                ));
+                return Err(Error::new(Kind::Config, format!("{what} does not exist, or may not be seen")));
             }
             self.create_topic(spec).await?;
         }
-        let until = Instant::now() + self.config.query_timeout;
         loop {
-            if settings.is_none() {
-                settings = self.describe(&resource, &what).await?;
-            }
-            let name = spec.name.clone();
-            let shape = self.blocking(move |kafka| kafka.shape(&name)).await?;
-            if let (Some(settings), Some(shape)) = (&settings, shape)
-                && shape.has_leaders
-            {
-                self.check_topic(spec, &what, settings, &shape)?;
+            if let Some(shape) = shape.as_ref().filter(|shape| shape.has_leaders) {
+                self.check_topic(spec, &what, shape).await?;
                 return Ok(shape.partitions);
             }
             if Instant::now() >= until {
-                return Err(match settings {
-                    Some(_) => {
-                        Error::new(Kind::Unavailable, format!("{what} has partitions without a leader"))
-                    }
-                    None => Error::new(
-                        Kind::Config,
-                        format!("{what} does not tell its settings, DescribeConfigs must be allowed"),
-                    ),
-                });
+                break;
             }
             tokio::time::sleep(LOOK).await;
+            shape = self.shape(&spec.name).await?;
         }
+        if shape.is_some() {
+            return Err(Error::new(Kind::Unavailable, format!("{what} has partitions without a leader")));
+        }
+        // Who may see nothing of it may not write to it either.
+        let kind = match self.settings(spec, &what).await? {
+            Some(_) => Kind::Unavailable,
+            None => Kind::Config,
+        };
+        Err(Error::new(kind, format!("{what} is not shown, Describe must be allowed")))
+    }
+
+    /// `None` when there is no such topic, or its settings may not be seen.
+    async fn settings(&self, spec: &TopicSpec, what: &str) -> Result<Option<ConfigResource>> {
+        self.describe(&ResourceSpecifier::Topic(&spec.name), what).await
     }
 
     async fn create_topic(&self, spec: &TopicSpec) -> Result<()> {
@@ -112,13 +113,15 @@ impl Kafka {
         }
     }
 
-    fn shape(&self, name: &str) -> Result<Option<Shape>> {
-        let metadata = self.metadata(Some(name))?;
-        Ok(metadata
-            .topics()
-            .iter()
-            .find(|topic| topic.name() == name && topic.error().is_none() && !topic.partitions().is_empty())
-            .map(|topic| {
+    /// `None` when there is no such topic, or it may not be seen.
+    async fn shape(&self, name: &str) -> Result<Option<Shape>> {
+        let name = name.to_owned();
+        self.blocking(move |kafka| {
+            let metadata = kafka.metadata(Some(&name))?;
+            let shown = |topic: &&MetadataTopic| {
+                topic.name() == name && topic.error().is_none() && !topic.partitions().is_empty()
+            };
+            Ok(metadata.topics().iter().find(shown).map(|topic| {
                 let partitions = topic.partitions();
                 Shape {
                     partitions: i32::try_from(partitions.len()).unwrap_or(i32::MAX),
@@ -126,36 +129,65 @@ impl Kafka {
                     has_leaders: partitions.iter().all(|each| each.leader() >= 0),
                 }
             }))
+        })
+        .await
     }
 
-    fn check_topic(
-        &self,
-        spec: &TopicSpec,
-        what: &str,
-        settings: &ConfigResource,
-        shape: &Shape,
-    ) -> Result<()> {
+    async fn check_topic(&self, spec: &TopicSpec, what: &str, shape: &Shape) -> Result<()> {
         let mut problems = Problems::default();
         if let Some(expected) = spec.partitions {
             problems.check(shape.partitions == expected, || {
                 format!("{what} has {} partitions, config expects {expected}", shape.partitions)
             });
         }
-        let policy = value(settings, "cleanup.policy").unwrap_or_default();
-        problems.check(spec.cleanup == Cleanup::Any || policy.trim() == "compact", || {
-            format!("{what} has cleanup.policy={policy}, expected compact alone")
-        });
         if let Some(expected) = self.config.replication_factor {
             problems.check(i32::try_from(shape.fewest_replicas).is_ok_and(|count| count >= expected), || {
                 format!("{what} has {} replicas, config expects {expected} or more", shape.fewest_replicas)
             });
         }
-        if let Some(expected) = self.config.min_insync_replicas {
-            let in_sync = value(settings, "min.insync.replicas").unwrap_or_default();
+        self.check_settings(spec, what, &mut problems).await?;
+        problems.into_result().map_err(|error| match spec {
+            // A topic of the service's own is somebody else's to set, and it is waited for.
+            TopicSpec { partitions: None, cleanup: Cleanup::Any, .. } => {
+                Error::new(Kind::Unavailable, error.to_string())
+            }
+            _ => error,
+        })
+    }
+
+    /// Looks at the settings only if any is asked for: the right to see them may be missing.
+    async fn check_settings(&self, spec: &TopicSpec, what: &str, problems: &mut Problems) -> Result<()> {
+        let compacted = spec.cleanup == Cleanup::Compact;
+        let in_sync = self.config.min_insync_replicas;
+        if !compacted && in_sync.is_none() {
+            return Ok(());
+        }
+        let until = Instant::now() + TOLD;
+        let settings = loop {
+            match self.settings(spec, what).await? {
+                Some(settings) => break settings,
+                None if Instant::now() < until => tokio::time::sleep(LOOK).await,
+                None => {
+                    return Err(Error::new(
+                        Kind::Denied,
+                        format!("{what} does not tell its settings, DescribeConfigs must be allowed"),
+                    ));
+                }
+            }
+        };
+        let setting = |name| value(&settings, name).unwrap_or_default();
+        if compacted {
+            let policy = setting("cleanup.policy");
+            problems.check(policy.trim() == "compact", || {
+                format!("{what} has cleanup.policy={policy}, expected compact alone")
+            });
+        }
+        if let Some(expected) = in_sync {
+            let in_sync = setting("min.insync.replicas");
             problems.check(in_sync.parse::<i32>().is_ok_and(|count| count >= expected), || {
                 format!("{what} has min.insync.replicas={in_sync}, config expects {expected} or more")
             });
         }
-        problems.into_result()
+        Ok(())
     }
 }

@@ -22,6 +22,10 @@ pub enum Right<'a> {
     Write(&'a str),
     /// To read a topic.
     Read(&'a str),
+    /// To see that there is such a topic.
+    See(&'a str),
+    /// To see the settings of a topic.
+    SeeSettings(&'a str),
     /// To be a member of a group and to commit its offsets.
     Join(&'a str),
     /// To use the transactional ids that begin so.
@@ -34,7 +38,9 @@ impl<'a> Right<'a> {
         const LITERAL: i8 = 3;
         const PREFIXED: i8 = 4;
         match self {
-            Self::Write(topic) | Self::Read(topic) => (2, LITERAL, topic),
+            Self::Write(topic) | Self::Read(topic) | Self::See(topic) | Self::SeeSettings(topic) => {
+                (2, LITERAL, topic)
+            }
             Self::Join(group) => (3, LITERAL, group),
             Self::Transact(prefix) => (5, PREFIXED, prefix),
         }
@@ -44,6 +50,8 @@ impl<'a> Right<'a> {
         match self {
             Self::Read(_) | Self::Join(_) => 3,
             Self::Write(_) | Self::Transact(_) => 4,
+            Self::See(_) => 8,
+            Self::SeeSettings(_) => 10,
         }
     }
 }
