@@ -18,7 +18,13 @@ mod stage;
 mod table;
 mod world;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Parser, ValueEnum};
 use tidelock::failpoint::Variant;
@@ -117,6 +123,11 @@ impl Cli {
     }
 }
 
+/// A line for a reader that may have seen enough (`head`, a pager).
+fn tell(line: impl Display) {
+    writeln!(io::stdout(), "{line}").ok();
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut faults = faults::all();
@@ -139,12 +150,12 @@ fn main() -> ExitCode {
         false => plan::plan(&faults, cli.seed, cli.faults, &cli.classes),
     };
     if cli.list {
-        println!("{}", table::faults(&faults, &cli.classes));
+        tell(table::faults(&faults, &cli.classes));
         return ExitCode::SUCCESS;
     }
     if cli.plan {
-        steps.iter().for_each(|step| println!("{step}"));
-        println!("about {} s", plan::about(&steps).as_secs());
+        steps.iter().for_each(tell);
+        tell(format_args!("about {} s", plan::about(&steps).as_secs()));
         return ExitCode::SUCCESS;
     }
     match run::run(&cli, &faults, &steps) {

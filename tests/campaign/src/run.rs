@@ -165,7 +165,7 @@ fn inject(world: &World, fault: &Fault, step: &Step) -> Result<Injected> {
     }
     let mended = world.mend();
     if !mended.is_empty() {
-        world.history.note("mended", json!({ "id": step.number, "what": mended }))?;
+        world.history.note("mended", json!({ "id": step.number, "names": mended }))?;
     }
     let healed = now();
     world.history.note_at(healed, "healed", json!({ "id": step.number }))?;

@@ -16,7 +16,7 @@ pub(super) fn faults() -> Vec<Fault> {
         .map(|count| Fault {
             class: Class::Composition,
             name: format!("{count}-at-once"),
-            doc: format!("{count} faults of other classes, overlapping, healed in any order"),
+            doc: format!("{count} faults of other classes, overlapping, healed in any order, but what happens beside the run last"),
             must_hold: EXACTLY_ONCE,
             within: None,
             lasts_ms: 1_000..=15_000,
@@ -38,7 +38,7 @@ fn compose(world: &World, rng: &mut Rng, count: usize) -> Result<Ongoing> {
                 let missed = if fault.came_about { "" } else { ", which did not come about" };
                 names.push(format!("{} ({}){missed}", faults[at].name, fault.what));
                 all &= fault.came_about;
-                ongoing.push(fault);
+                ongoing.push((faults[at].touches.contains(&Part::Side), fault));
             }
             // Another one took away what it needs.
             Err(failure) => {
@@ -48,10 +48,12 @@ fn compose(world: &World, rng: &mut Rng, count: usize) -> Result<Ongoing> {
         }
     }
     rng.shuffle(&mut ongoing);
+    // What it must say cannot be said while another fault keeps it from the brokers.
+    ongoing.sort_by_key(|(side, _)| *side);
     let mut own = Rng::with_seed(rng.u64(..));
     Ok(Ongoing::new(names.join(" + "), move |world| {
         let mut outcome = Ok(());
-        for fault in ongoing {
+        for (_, fault) in ongoing {
             let healed = fault.heal(world);
             outcome = outcome.and(healed);
             world.sleep(Duration::from_millis(own.u64(0..1000)));

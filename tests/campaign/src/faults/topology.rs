@@ -105,6 +105,19 @@ pub(super) fn faults() -> Vec<Fault> {
         touches: &[Part::Alone],
         inject: Box::new(|world, _| positions_deleted(world)),
     });
+    faults.push(Fault {
+        class: Class::Topology,
+        name: "topics-deleted-under-relay".into(),
+        doc: "beside the run: both topics of a relay and a processor are deleted, messages are written, and the topics are created \
+              again, by the relay or an operator, who releases what was refused and has the group begin anew"
+            .into(),
+        must_hold: "what cannot be published waits, the processor says that the topic is another one; after the operator has done \
+                    what both say, every message written since is published and handled once",
+        within: Some(Duration::from_secs(15)),
+        lasts_ms: 0..=500,
+        touches: &[Part::Alone],
+        inject: Box::new(|world, _| deleted_under_relay(world)),
+    });
     faults
 }
 
@@ -245,6 +258,45 @@ fn positions_deleted(world: &World) -> Result<Ongoing> {
     stage.judge(world, stopped)?;
     let what = format!("{group}, which {}", if stopped { "stopped" } else { "went on" });
     Ok(Ongoing::new(what, move |world| stage.strike(world)))
+}
+
+fn deleted_under_relay(world: &World) -> Result<Ongoing> {
+    const FAULT: &str = "topics-deleted-under-relay";
+    let stage = Stage::set(world, FAULT)?;
+    let group = stage.scene.group.clone();
+    stage.flow(world)?;
+    let topics = [stage.scene.input.as_str(), &stage.scene.output];
+    topics.iter().try_for_each(|topic| world.db.block_on(world.cluster.delete(topic)))?;
+    // Only what is written from now on is judged: the rest went with the topics.
+    stage.db.run("TRUNCATE campaign.ledger, campaign.effect")?;
+    stage.writes(world)?;
+    world.sleep(Duration::from_secs(3));
+    stage.stops_writing(world);
+    let written = stage.db.ledger()?;
+    for topic in topics {
+        if !world.cluster.exists(topic)? {
+            // The relay may be faster.
+            world.db.block_on(world.cluster.create_topics(&[topic])).ok();
+        }
+    }
+    let left = "SELECT (SELECT count(*) FROM tidelock.outbox) + (SELECT count(*) FROM tidelock.quarantine)";
+    world.demand(FAULT, "that all of it was published", SAID_WITHIN, || {
+        let asked = stage.db.run("UPDATE tidelock.quarantine SET release_asked = true WHERE state = 'held'");
+        asked.is_ok() && stage.db.number(left).is_ok_and(|left| left == 0)
+    });
+    world.demand(FAULT, "that the processor says that the topic is another one", SAID_WITHIN, || {
+        stage.said(world).contains("deleted and created again")
+    });
+    if stage.db.number("SELECT count(*) FROM campaign.effect")? > 0 {
+        world.crew.find(FAULT, "something of the new topic was handled before the group began anew");
+    }
+    world.crew.dismiss_at_once(&group);
+    stage.db.run("DELETE FROM tidelock.fence")?;
+    stage.db.run("DELETE FROM tidelock.consumer_topic")?;
+    stage.works(world, &group, None)?;
+    stage.flow(world)?;
+    stage.judge(world, false)?;
+    Ok(Ongoing::new(format!("{group} with {written} messages"), move |world| stage.strike(world)))
 }
 
 /// What comes after a topic was deleted.
