@@ -83,6 +83,37 @@ async fn begun(postgres: &Postgres) -> PostgresUnit {
     }
 }
 
+/// Each connection that was at rest would cost whoever is given it a whole `connect_timeout`.
+#[tokio::test]
+async fn what_was_at_rest_when_the_server_fell_silent_holds_nobody_up() {
+    const CONNECTIONS: u32 = 4;
+    let shop = fenced().await;
+    let between = Between::new(&shop).await;
+    let config = PostgresConfig {
+        url: between.url.clone().into(),
+        max_connections: CONNECTIONS,
+        ..PostgresConfig::default()
+    };
+    let postgres = Postgres::connect(config).await.unwrap();
+    let mut units = Vec::new();
+    for _ in 0..CONNECTIONS {
+        units.push(postgres.begin().await.unwrap());
+    }
+    for unit in units {
+        unit.rollback().await;
+    }
+    postgres.fence(&key(0)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    between.falls_silent();
+    let began = Instant::now();
+    let mut units = Vec::new();
+    for _ in 0..CONNECTIONS {
+        units.push(postgres.begin().await.unwrap());
+    }
+    postgres.fence(&key(0)).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
 #[tokio::test]
 async fn a_silent_server_is_given_up_and_its_connections_with_it() {
     let shop = fenced().await;

@@ -4,10 +4,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
-use sqlx::{
-    AssertSqlSafe, Connection, PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::{sync::Notify, time::timeout};
 
 mod checks;
@@ -18,6 +15,7 @@ mod migrate;
 mod position;
 mod quarantine;
 mod reader;
+mod silence;
 mod snapshot;
 mod source;
 mod store;
@@ -28,6 +26,8 @@ pub use config::PostgresConfig;
 pub use unit::PostgresUnit;
 
 pub use super::QuarantineEntry;
+
+use silence::Silence;
 
 use crate::{
     config::Problems,
@@ -55,6 +55,7 @@ struct Shared {
     schema: String,
     idle_in_transaction: Duration,
     answer_timeout: Duration,
+    silence: Silence,
     hint: Arc<Notify>,
 }
 
@@ -90,9 +91,10 @@ impl Postgres {
         problems.into_result()?;
         let options = options(config.url.expose())?;
         let at = format!("PostgreSQL at {}:{}", options.get_host(), options.get_port());
-        let pool = closing_the_silent(config.answer_timeout)
+        let silence = Silence::default();
+        let pool = silence
+            .watched(&config)
             .max_connections(config.max_connections)
-            .acquire_timeout(config.connect_timeout)
             .connect_with(options.clone())
             .await;
         let pool = match pool {
@@ -108,12 +110,13 @@ impl Postgres {
             }
             outcome => outcome.map_err(fault::failed(format!("connect to {at}")))?,
         };
-        Self::over(pool, config)
+        Self::over(pool, config, silence)
     }
 
     /// Uses the service's own pool for handlers; `config.url` and `config.max_connections` do not matter then. A
     /// connection whose server is gone without a word keeps its place in such a pool until the operating system gives
-    /// it up, unless the pool's `after_release` closes what does not answer.
+    /// it up, unless the pool's `after_release` closes what does not answer; and one that was at rest costs whoever is
+    /// given it the pool's whole `acquire_timeout`, unless its `before_acquire` gives it up sooner.
     ///
     /// # Errors
     /// Kind `Config` for settings that cannot be right.
@@ -121,10 +124,10 @@ impl Postgres {
         let mut problems = Problems::default();
         config.report(&mut problems);
         problems.into_result()?;
-        Self::over(pool, config)
+        Self::over(pool, config, Silence::default())
     }
 
-    fn over(pool: PgPool, config: PostgresConfig) -> Result<Self> {
+    fn over(pool: PgPool, config: PostgresConfig, silence: Silence) -> Result<Self> {
         // Durable commits and an error instead of missing rows, whatever the role's defaults are.
         let idle_in_transaction = config.idle_in_transaction_timeout;
         let safe = [
@@ -138,16 +141,15 @@ impl Postgres {
             ("lock_timeout", LOCK_TIMEOUT.as_millis().to_string()),
         ];
         let options = pool.connect_options().as_ref().clone().options(safe);
-        let control = closing_the_silent(config.answer_timeout)
-            .max_connections(CONTROL_CONNECTIONS)
-            .acquire_timeout(config.connect_timeout)
-            .connect_lazy_with(options);
+        let control =
+            silence.watched(&config).max_connections(CONTROL_CONNECTIONS).connect_lazy_with(options);
         Ok(Self(Arc::new(Shared {
             pool,
             control,
             schema: config.schema,
             idle_in_transaction,
             answer_timeout: config.answer_timeout,
+            silence,
             hint: Arc::default(),
         })))
     }
@@ -163,7 +165,8 @@ impl Postgres {
 
     /// The answer to a statement of the framework, or an error of kind `Timeout`.
     async fn answer<T>(&self, what: &str, work: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
-        within(self.0.answer_timeout, what, work).await?.map_err(fault::failed(what))
+        let answer = within(self.0.answer_timeout, what, work).await;
+        answer.inspect_err(|_| self.0.silence.noticed())?.map_err(fault::failed(what))
     }
 
     /// A statement with the configured schema in place of `tidelock.`.
@@ -175,19 +178,6 @@ impl Postgres {
 async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = T>) -> Result<T> {
     timeout(limit, work).await.map_err(|_| {
         Error::new(Kind::Timeout, format!("{what}: the database did not answer within {limit:?}"))
-    })
-}
-
-/// Options of a pool that takes back only connections that answer: one that was given up in the middle of a statement
-/// may be waiting for a host that is gone, and would keep its place for many minutes.
-fn closing_the_silent(patience: Duration) -> PgPoolOptions {
-    PgPoolOptions::new().after_release(move |connection, _| {
-        Box::pin(async move {
-            match tokio::time::timeout(patience, connection.ping()).await {
-                Ok(answer) => answer.map(|()| true),
-                Err(_) => Ok(false),
-            }
-        })
     })
 }
 

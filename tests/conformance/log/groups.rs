@@ -192,7 +192,7 @@ pub(super) async fn a_member_that_assigns_otherwise_gets_nothing(under: &dyn Log
     let mut first = Member::join(&*log, &group, &topic, Assignor::Cooperative).await;
     let held = first.gained(2).await;
     let mut other = Member::join(&*log, &group, &topic, Assignor::Eager).await;
-    other.quiet(4).await;
+    other.left_out(4).await;
     first.quiet(1).await;
     first.consumer.metadata(&held).expect("undisturbed");
     other.close().await;

@@ -81,10 +81,19 @@ impl Member {
 
     /// Nothing is told for that long, but that nothing was assigned.
     pub(crate) async fn quiet(&mut self, seconds: u64) {
+        self.hears(seconds, |_| false).await;
+    }
+
+    /// For so long nothing happens, but that it may be told why it has no place in the group.
+    pub(crate) async fn left_out(&mut self, seconds: u64) {
+        self.hears(seconds, |event| matches!(event, ConsumerEvent::Denied(_))).await;
+    }
+
+    async fn hears(&mut self, seconds: u64, may: impl Fn(&ConsumerEvent) -> bool) {
         let until = tokio::time::Instant::now() + Duration::from_secs(seconds);
         while let Ok(event) = tokio::time::timeout_at(until, self.events.recv()).await {
             let nothing = matches!(&event, Some(ConsumerEvent::Assigned(none)) if none.is_empty());
-            assert!(nothing, "{event:?}");
+            assert!(nothing || event.as_ref().is_some_and(&may), "{event:?}");
         }
     }
 

@@ -1,0 +1,69 @@
+//! Servers that are gone without a word: nothing is answered, and nothing is closed either.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use sqlx::{Connection, PgConnection, postgres::PgPoolOptions};
+use tokio::time::timeout;
+
+use super::PostgresConfig;
+
+/// How long a connection that was at rest may take to answer, at most: then there is time left for a new one.
+const PING: Duration = Duration::from_secs(2);
+
+/// When the server last failed to answer in time.
+#[derive(Clone, Default)]
+pub(super) struct Silence(Arc<Mutex<Option<Instant>>>);
+
+impl Silence {
+    pub(super) fn noticed(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether it was while a connection rested that has done so for this long.
+    fn during(&self, rest: Duration) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|last| last.elapsed() < rest)
+    }
+
+    /// Options of a pool that takes back only connections that answer: one that was given up in the middle of a statement
+    /// may be waiting for a host that is gone, and would keep its place for many minutes. Nor does it hand out one that
+    /// does not answer, which would cost whoever asks the whole `connect_timeout`, and the next one again for the next
+    /// connection: the first one that is silent gives away all that rested beside it.
+    pub(super) fn watched(&self, config: &PostgresConfig) -> PgPoolOptions {
+        let (mine, patience) = (self.clone(), config.answer_timeout);
+        let (theirs, ping) = (self.clone(), PING.min(config.connect_timeout / 2));
+        PgPoolOptions::new()
+            .acquire_timeout(config.connect_timeout)
+            .test_before_acquire(false)
+            .before_acquire(move |connection, at| {
+                let silence = theirs.clone();
+                Box::pin(async move {
+                    match silence.during(at.idle_for) {
+                        true => Err(silent()),
+                        false => silence.answers(connection, ping).await,
+                    }
+                })
+            })
+            .after_release(move |connection, _| {
+                let silence = mine.clone();
+                Box::pin(async move { silence.answers(connection, patience).await })
+            })
+    }
+
+    /// An error closes the connection at once: there is nobody to take leave of.
+    async fn answers(&self, connection: &mut PgConnection, limit: Duration) -> sqlx::Result<bool> {
+        let answer = timeout(limit, connection.ping()).await;
+        answer.map_err(|_| {
+            self.noticed();
+            silent()
+        })??;
+        Ok(true)
+    }
+}
+
+fn silent() -> sqlx::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the server does not answer on this connection").into()
+}
