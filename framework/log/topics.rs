@@ -42,12 +42,11 @@ impl KnownTopics {
 
     /// Somebody says that the reasons for refusals are gone.
     pub(crate) fn ask_again(&mut self) {
-        let now = Instant::now();
-        self.refused.values_mut().for_each(|(until, _)| *until = now);
+        self.refused.clear();
     }
 
-    /// `Some(reason)`: there is no such topic and none may be created. What is wrong with a topic that is there is an error,
-    /// to be waited for: that of the log, or kind `Denied` where it may not be looked at.
+    /// `Some(reason)`: there is no such topic and none may be created, or it is not as the settings ask. One that is there
+    /// and may not be looked at is an error of kind `Denied`, to be waited for.
     pub(crate) async fn refusal(&mut self, topic: &Arc<str>) -> Result<Option<String>> {
         if self.known.contains(topic) {
             return Ok(None);

@@ -169,12 +169,11 @@ impl<S: Source> ShardRelay<S> {
             if session.release_due <= Instant::now() {
                 session.shard.release_failed = true;
                 let released = session.release().await;
-                let failed = released.as_ref().is_err_and(|failure| failure.kind() != Kind::Refused);
-                session.shard.release_failed = failed;
-                if failed {
+                if released.as_ref().is_err_and(|failure| failure.kind() != Kind::Refused) {
                     session.shard.released.failed();
                 }
                 let more = released?;
+                session.shard.release_failed = false;
                 if idle {
                     session.shard.ready();
                 }
@@ -354,7 +353,12 @@ impl<S: Source> Session<'_, S> {
         for each in &released {
             let topic = &each.message.topic;
             if !asked.contains_key(topic) {
-                asked.insert(topic.clone(), self.shard.topics.refusal(topic).await?);
+                let refusal = match self.shard.topics.refusal(topic).await {
+                    // Waited for, it would hold up the releases of all other topics.
+                    Err(error) if error.kind() == Kind::Denied => Some(error.to_string()),
+                    answer => answer?,
+                };
+                asked.insert(topic.clone(), refusal);
             }
             refused.extend(asked[topic].clone().map(|reason| (each.entry, reason)));
         }

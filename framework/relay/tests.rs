@@ -357,6 +357,28 @@ async fn a_release_asks_for_topics_that_could_not_be_created() {
     stage.end().await;
 }
 
+/// Waited for, it would hold up the releases of all other topics.
+#[tokio::test(start_paused = true)]
+async fn a_release_to_a_topic_that_may_not_be_looked_at_is_refused_again() {
+    let world = World {
+        troubled: [("shut", Kind::Config), ("absent", Kind::Config)].into(),
+        gone: ["shut", "absent"].into(),
+        ..World::default()
+    };
+    let stage = Stage::start(world, &["shut", "absent"]).await;
+    let entries = stage.quarantined(2).await;
+    stage.world().troubled = [("shut", Kind::Denied)].into();
+    stage.world().gone.clear();
+    for entry in &entries {
+        stage.database.release(entry.id).await.unwrap();
+    }
+    stage.published("absent", 1).await;
+    let left = stage.quarantined(1).await;
+    assert_eq!((&*left[0].topic, left[0].release_asked), ("shut", false));
+    stage.ready().await;
+    stage.end().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_remembered_until_somebody_says_that_its_reason_is_gone() {
     let told = Told::new(World { troubled: [("orders", Kind::Config)].into(), ..World::default() });

@@ -1,8 +1,9 @@
-//! Topics that are not as the settings ask, or may not be looked at: what goes to them waits, and does not go to the
-//! quarantine. What is known is not looked at again.
+//! Topics that may not be looked at: what goes to them waits, and does not go to the quarantine. What is known is not looked
+//! at again.
 
 use std::{sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use tidelock::{
     error::Kind,
     health::State,
@@ -13,13 +14,64 @@ use tidelock::{
 use tidelock_lab::{Cluster, Lab, Right};
 
 use super::{Stage, eventually};
-use crate::witness;
+use crate::witness::{self, Sent};
 
 const TOPIC: &str = "described.orders";
 
+#[derive(Serialize, Deserialize)]
+struct Ask {
+    n: i64,
+}
+
+impl Event for Ask {
+    const TYPE: &'static str = "Ask";
+    const TOPIC: &'static str = "described.asks";
+
+    fn key(&self) -> Key {
+        "k".into()
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Order {
+    n: i64,
+}
+
+impl Event for Order {
+    const TYPE: &'static str = "Order";
+    const TOPIC: &'static str = TOPIC;
+
+    fn key(&self) -> Key {
+        "k".into()
+    }
+}
+
+/// Emits an order for each ask.
+struct Take;
+
+#[async_trait]
+impl Handler<Postgres> for Take {
+    type Event = Ask;
+
+    async fn handle(
+        &self,
+        message: &Message<Ask>,
+        context: &mut Context<'_, Postgres>,
+    ) -> Result<Outcome, BoxError> {
+        context.emit(&Order { n: message.event.n })?;
+        Ok(Outcome::Done)
+    }
+}
+
+/// A broker that asks for rights.
+async fn authorizer() -> Arc<Lab> {
+    let start = || Lab::builder().postgres(false).authorizer(true).start().unwrap();
+    Arc::new(tokio::task::spawn_blocking(start).await.unwrap())
+}
+
 async fn enqueue(stage: &Stage, n: i64) {
     let mut business = stage.postgres.outbox().begin().await.unwrap();
-    business.enqueue_message(Outgoing::raw(TOPIC, "k", Some(format!("{{\"n\":{n}}}").into())));
+    business.enqueue(&Order { n }).unwrap();
     business.commit().await.unwrap();
 }
 
@@ -49,8 +101,7 @@ async fn recovering(pipeline: &Pipeline, why: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_whose_settings_may_not_be_seen_is_waited_for() {
-    let start = || Lab::builder().postgres(false).authorizer(true).start().unwrap();
-    let lab = Arc::new(tokio::task::spawn_blocking(start).await.unwrap());
+    let lab = authorizer().await;
     let mut stage = Stage::new("described").await;
     stage.kafka_url = lab.kafka_url();
     let tell = async |what: fn(&Cluster<'_>, &str) -> tidelock_lab::Result<()>| {
@@ -95,6 +146,36 @@ async fn a_topic_whose_settings_may_not_be_seen_is_waited_for() {
     easy.stop(Duration::from_secs(20)).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn outputs_wait_as_well() {
+    let lab = authorizer().await;
+    let mut stage = Stage::new("described_outputs").await;
+    stage.kafka_url = lab.kafka_url();
+    for topic in [Ask::TOPIC, TOPIC] {
+        witness::create_topic(&stage.kafka_url, topic, 1, &[]).await;
+    }
+    let tell = async |what: fn(&Cluster<'_>) -> tidelock_lab::Result<()>| {
+        let lab = lab.clone();
+        tokio::task::spawn_blocking(move || what(&lab.cluster()).unwrap()).await.unwrap();
+    };
+    tell(|cluster| cluster.deny(Right::SeeSettings(TOPIC))).await;
+    let kafka = stage.kafka_with(|config| config.min_insync_replicas = Some(1));
+    let processor = Processor::new(&stage.name).handle(Take);
+    let pipeline = Pipeline::builder(kafka, stage.postgres.clone()).processor(processor).build().unwrap();
+    pipeline.start().await.unwrap();
+    let url = stage.kafka_url.clone();
+    let asks = (1..4).map(|n| Sent { key: "k".into(), payload: format!("{{\"n\":{n}}}"), headers: vec![] });
+    let asks: Vec<Sent> = asks.collect();
+    tokio::task::spawn_blocking(move || witness::write(&url, Ask::TOPIC, &asks)).await.unwrap();
+    recovering(&pipeline, "DescribeConfigs must be allowed").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    published(&stage, 0).await;
+    tell(|cluster| cluster.allow(Right::SeeSettings(TOPIC))).await;
+    published(&stage, 3).await;
+    eventually("nobody is in trouble", async || pipeline.is_ready()).await;
+    pipeline.stop(Duration::from_secs(20)).await.unwrap();
+}
+
 /// It is made again; what was refused meanwhile comes with a release.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_is_deleted_is_asked_for_again() {
@@ -133,7 +214,7 @@ async fn a_topic_that_is_deleted_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_topic_with_too_few_replicas_in_sync_is_waited_for_unless_it_is_ours() {
+async fn a_topic_with_too_few_replicas_in_sync_is_a_mistake_in_the_settings() {
     let stage = Stage::new("described_weak").await;
     let name = format!("{}.orders", stage.name);
     witness::create_topic(&stage.kafka_url, &name, 1, &[]).await;
@@ -147,6 +228,6 @@ async fn a_topic_with_too_few_replicas_in_sync_is_waited_for_unless_it_is_ours()
         );
         error.kind()
     };
-    assert_eq!(ask(None).await, Kind::Unavailable);
+    assert_eq!(ask(None).await, Kind::Config);
     assert_eq!(ask(Some(1)).await, Kind::Config);
 }

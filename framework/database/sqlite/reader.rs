@@ -142,7 +142,7 @@ fn misplaced(row: &OutboxRow, written: i64) -> Error {
         Kind::Corrupt,
         format!(
             "row {} of tidelock_outbox has bucket {written}, its key has {}: insert the row anew with that one and delete \
-             this one",
+             this one, then start again",
             row.seq,
             bucket(row.key.as_deref())
         ),

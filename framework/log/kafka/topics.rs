@@ -146,13 +146,7 @@ impl Kafka {
             });
         }
         self.check_settings(spec, what, &mut problems).await?;
-        problems.into_result().map_err(|error| match spec {
-            // A topic of the service's own is somebody else's to set, and it is waited for.
-            TopicSpec { partitions: None, cleanup: Cleanup::Any, .. } => {
-                Error::new(Kind::Unavailable, error.to_string())
-            }
-            _ => error,
-        })
+        problems.into_result()
     }
 
     /// Looks at the settings only if any is asked for: the right to see them may be missing.
