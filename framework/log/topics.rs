@@ -25,7 +25,7 @@ pub(crate) struct KnownTopics {
     known: HashSet<Arc<str>>,
     /// Were known, and may be gone.
     doubted: HashSet<Arc<str>>,
-    /// Why, and until when nobody asks again.
+    /// Since when, and why.
     refused: HashMap<Arc<str>, (Instant, String)>,
 }
 
@@ -56,7 +56,7 @@ impl KnownTopics {
             return Ok(None);
         }
         let before = self.refused.get(topic);
-        if let Some((_, reason)) = before.filter(|(until, _)| Instant::now() < *until) {
+        if let Some((_, reason)) = before.filter(|(since, _)| since.elapsed() < REMEMBERED) {
             return Ok(Some(reason.clone()));
         }
         let mut left = if before.is_some() { 0 } else { AGAIN };
@@ -76,7 +76,7 @@ impl KnownTopics {
                 Err(error) if left == 0 => {
                     let reason = error.to_string();
                     self.doubted.remove(topic);
-                    self.refused.insert(topic.clone(), (Instant::now() + REMEMBERED, reason.clone()));
+                    self.refused.insert(topic.clone(), (Instant::now(), reason.clone()));
                     return Ok(Some(reason));
                 }
                 Err(_) => {

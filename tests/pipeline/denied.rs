@@ -1,13 +1,13 @@
 //! Rights are missing. To write to one topic: its messages go to the quarantine, and nobody else waits. Any other: what needs
 //! it waits until it is given back.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidelock::{health::State, prelude::*};
-use tidelock_lab::{Lab, Right};
+use tidelock_lab::Right;
 
-use super::{Stage, eventually};
+use super::{Stage, authorizer, eventually, tell};
 use crate::witness::{self, Sent};
 
 macro_rules! events {
@@ -61,19 +61,13 @@ impl Handler<Postgres> for Both {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_one_topic_wait_and_all_others_flow() {
-    let start = || Lab::builder().postgres(false).authorizer(true).start().unwrap();
-    let lab = tokio::task::spawn_blocking(start).await.unwrap();
+    let lab = authorizer().await;
     let mut stage = Stage::new("denied").await;
     stage.kafka_url = lab.kafka_url();
     for topic in [Open::TOPIC, Shut::TOPIC, Passed::TOPIC] {
         witness::create_topic(&stage.kafka_url, topic, 2, &[]).await;
     }
-    let lab = tokio::task::spawn_blocking(move || {
-        lab.cluster().deny(Right::Write(Shut::TOPIC)).unwrap();
-        lab
-    })
-    .await
-    .unwrap();
+    tell(&lab, Right::Write(Shut::TOPIC), false).await;
     let mut business = stage.postgres.outbox().begin().await.unwrap();
     for n in 0..10 {
         business.enqueue(&Open { n }).unwrap();
@@ -97,12 +91,7 @@ async fn messages_of_one_topic_wait_and_all_others_flow() {
     eventually("nobody is in trouble", async || pipeline.is_ready()).await;
     assert!(stage.committed(Shut::TOPIC).await.is_empty());
 
-    let _lab = tokio::task::spawn_blocking(move || {
-        lab.cluster().allow(Right::Write(Shut::TOPIC)).unwrap();
-        lab
-    })
-    .await
-    .unwrap();
+    tell(&lab, Right::Write(Shut::TOPIC), true).await;
     eventually("all are released", async || {
         for entry in stage.postgres.quarantine(100).await.unwrap() {
             if !entry.release_asked {
@@ -155,8 +144,7 @@ handlers! {
 /// An operator who gives a right back need not start anything again.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_a_right_goes_on_when_it_is_back() {
-    let start = || Lab::builder().postgres(false).authorizer(true).start().unwrap();
-    let lab = Arc::new(tokio::task::spawn_blocking(start).await.unwrap());
+    let lab = authorizer().await;
     let mut stage = Stage::new("denied_for_a_while").await;
     stage.kafka_url = lab.kafka_url();
     for topic in [Taken::TOPIC, Besides::TOPIC, Given::TOPIC] {
@@ -179,15 +167,8 @@ async fn what_waits_for_a_right_goes_on_when_it_is_back() {
     ];
     let mut given = 0;
     for (right, seconds) in rights {
-        let tell = |allow: bool| {
-            let lab = lab.clone();
-            tokio::task::spawn_blocking(move || {
-                let cluster = lab.cluster();
-                if allow { cluster.allow(right) } else { cluster.deny(right) }.unwrap();
-            })
-        };
         eventually("nobody is in trouble", async || pipeline.is_ready()).await;
-        tell(false).await.unwrap();
+        tell(&lab, right, false).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         let mut business = stage.postgres.outbox().begin().await.unwrap();
         for n in given..given + 20 {
@@ -199,16 +180,13 @@ async fn what_waits_for_a_right_goes_on_when_it_is_back() {
         if right == Right::Read(Taken::TOPIC) {
             // Another topic of the same processor goes on.
             let others = [Sent { key: "k".into(), payload: "{\"n\":-1}".into(), headers: vec![] }];
-            let kafka = stage.kafka_url.clone();
-            tokio::task::spawn_blocking(move || witness::write(&kafka, Besides::TOPIC, &others))
-                .await
-                .unwrap();
+            stage.write(Besides::TOPIC, others).await;
             stage.committed_at_least(Given::TOPIC, given as usize - 20 + 1).await;
         }
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         // Whoever tries again is ready for a moment.
         eventually("it still shows", async || !pipeline.is_ready()).await;
-        tell(true).await.unwrap();
+        tell(&lab, right, true).await;
         let others = i64::from(given > 40);
         let found = stage.committed_at_least(Given::TOPIC, (given + others) as usize).await;
         let mut found: Vec<i64> = found.iter().map(|record| record.json()["n"].as_i64().unwrap()).collect();
@@ -223,8 +201,7 @@ async fn what_waits_for_a_right_goes_on_when_it_is_back() {
 /// A member hears once at most of a topic that it may not see, is given the others, and would say that all is well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_cannot_be_seen_shows_while_others_go_on() {
-    let start = || Lab::builder().postgres(false).authorizer(true).start().unwrap();
-    let lab = Arc::new(tokio::task::spawn_blocking(start).await.unwrap());
+    let lab = authorizer().await;
     let mut stage = Stage::new("denied_to_see").await;
     stage.kafka_url = lab.kafka_url();
     for topic in [Taken::TOPIC, Besides::TOPIC, Given::TOPIC] {
@@ -237,30 +214,20 @@ async fn a_topic_that_cannot_be_seen_shows_while_others_go_on() {
     assert!(!pipeline.is_ready(), "before its start");
     pipeline.start().await.unwrap();
     eventually("at work", async || pipeline.is_ready()).await;
-    let tell = |allow: bool| {
-        let (lab, right) = (lab.clone(), Right::See(Taken::TOPIC));
-        tokio::task::spawn_blocking(move || {
-            let cluster = lab.cluster();
-            if allow { cluster.allow(right) } else { cluster.deny(right) }.unwrap();
-        })
-    };
-    let write = |topic: &'static str, n: i64| {
-        let kafka = stage.kafka_url.clone();
-        let sent = [Sent { key: "k".into(), payload: format!("{{\"n\":{n}}}"), headers: vec![] }];
-        tokio::task::spawn_blocking(move || witness::write(&kafka, topic, &sent))
-    };
-    tell(false).await.unwrap();
+    let sent = |n: i64| [Sent { key: "k".into(), payload: format!("{{\"n\":{n}}}"), headers: vec![] }];
+    let to_see = Right::See(Taken::TOPIC);
+    tell(&lab, to_see, false).await;
     let entry = format!("processor {} topic {}", stage.name, Taken::TOPIC);
     eventually("it shows", async || {
         matches!(pipeline.health().get(&entry), Some(State::Recovering(text)) if text.contains(Taken::TOPIC))
     })
     .await;
-    write(Besides::TOPIC, 1).await.unwrap();
+    stage.write(Besides::TOPIC, sent(1)).await;
     stage.committed_at_least(Given::TOPIC, 1).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert!(!pipeline.is_ready(), "it still cannot be seen: {:?}", pipeline.health());
-    tell(true).await.unwrap();
-    write(Taken::TOPIC, 2).await.unwrap();
+    tell(&lab, to_see, true).await;
+    stage.write(Taken::TOPIC, sent(2)).await;
     stage.committed_at_least(Given::TOPIC, 2).await;
     eventually("nobody is in trouble", async || pipeline.is_ready()).await;
     pipeline.stop(Duration::from_secs(20)).await.unwrap();

@@ -1,7 +1,7 @@
 //! Topics that may not be looked at: what goes to them waits, and does not go to the quarantine. What is known is not looked
 //! at again.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidelock::{
@@ -11,9 +11,9 @@ use tidelock::{
     outbox::Outgoing,
     prelude::*,
 };
-use tidelock_lab::{Cluster, Lab, Right};
+use tidelock_lab::Right;
 
-use super::{Stage, eventually};
+use super::{Stage, authorizer, eventually, tell};
 use crate::witness::{self, Sent};
 
 const TOPIC: &str = "described.orders";
@@ -63,12 +63,6 @@ impl Handler<Postgres> for Take {
     }
 }
 
-/// A broker that asks for rights.
-async fn authorizer() -> Arc<Lab> {
-    let start = || Lab::builder().postgres(false).authorizer(true).start().unwrap();
-    Arc::new(tokio::task::spawn_blocking(start).await.unwrap())
-}
-
 async fn enqueue(stage: &Stage, n: i64) {
     let mut business = stage.postgres.outbox().begin().await.unwrap();
     business.enqueue(&Order { n }).unwrap();
@@ -104,35 +98,37 @@ async fn a_topic_whose_settings_may_not_be_seen_is_waited_for() {
     let lab = authorizer().await;
     let mut stage = Stage::new("described").await;
     stage.kafka_url = lab.kafka_url();
-    let tell = async |what: fn(&Cluster<'_>, &str) -> tidelock_lab::Result<()>| {
-        let (lab, progress) = (lab.clone(), format!("tidelock.{}.progress", stage.name));
-        tokio::task::spawn_blocking(move || what(&lab.cluster(), &progress).unwrap()).await.unwrap();
+    let progress: &str = format!("tidelock.{}.progress", stage.name).leak();
+    let limit = async |bytes: Option<&'static str>| {
+        let lab = lab.clone();
+        let set = move || lab.cluster().set_topic(progress, "max.message.bytes", bytes);
+        tokio::task::spawn_blocking(set).await.unwrap().unwrap();
     };
     witness::create_topic(&stage.kafka_url, TOPIC, 1, &[]).await;
-    tell(|cluster, _| cluster.deny(Right::SeeSettings(TOPIC))).await;
+    tell(&lab, Right::SeeSettings(TOPIC), false).await;
     enqueue(&stage, 1).await;
     let pipeline = strict(&stage).await;
     recovering(&pipeline, "\"described.orders\" does not tell its settings, DescribeConfigs").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(!pipeline.is_ready(), "{:?}", pipeline.health());
     published(&stage, 0).await;
-    tell(|cluster, _| cluster.allow(Right::SeeSettings(TOPIC))).await;
+    tell(&lab, Right::SeeSettings(TOPIC), true).await;
     published(&stage, 1).await;
     eventually("nobody is in trouble", async || pipeline.is_ready()).await;
 
     // What is known is not looked at again, whatever fails.
-    tell(|cluster, _| cluster.deny(Right::SeeSettings(TOPIC))).await;
-    tell(|cluster, progress| cluster.deny(Right::Write(progress))).await;
+    tell(&lab, Right::SeeSettings(TOPIC), false).await;
+    tell(&lab, Right::Write(progress), false).await;
     enqueue(&stage, 2).await;
     recovering(&pipeline, "right to write").await;
-    tell(|cluster, progress| cluster.allow(Right::Write(progress))).await;
+    tell(&lab, Right::Write(progress), true).await;
     published(&stage, 2).await;
 
     // A position that is too large waits for the limit; the end of a transaction, of 78 bytes, is not.
-    tell(|cluster, progress| cluster.set_topic(progress, "max.message.bytes", Some("100"))).await;
+    limit(Some("100")).await;
     enqueue(&stage, 3).await;
     recovering(&pipeline, "the position was refused").await;
-    tell(|cluster, progress| cluster.set_topic(progress, "max.message.bytes", None)).await;
+    limit(None).await;
     published(&stage, 3).await;
     eventually("nobody is in trouble", async || pipeline.is_ready()).await;
     pipeline.stop(Duration::from_secs(20)).await.unwrap();
@@ -154,23 +150,17 @@ async fn outputs_wait_as_well() {
     for topic in [Ask::TOPIC, TOPIC] {
         witness::create_topic(&stage.kafka_url, topic, 1, &[]).await;
     }
-    let tell = async |what: fn(&Cluster<'_>) -> tidelock_lab::Result<()>| {
-        let lab = lab.clone();
-        tokio::task::spawn_blocking(move || what(&lab.cluster()).unwrap()).await.unwrap();
-    };
-    tell(|cluster| cluster.deny(Right::SeeSettings(TOPIC))).await;
+    tell(&lab, Right::SeeSettings(TOPIC), false).await;
     let kafka = stage.kafka_with(|config| config.min_insync_replicas = Some(1));
     let processor = Processor::new(&stage.name).handle(Take);
     let pipeline = Pipeline::builder(kafka, stage.postgres.clone()).processor(processor).build().unwrap();
     pipeline.start().await.unwrap();
-    let url = stage.kafka_url.clone();
     let asks = (1..4).map(|n| Sent { key: "k".into(), payload: format!("{{\"n\":{n}}}"), headers: vec![] });
-    let asks: Vec<Sent> = asks.collect();
-    tokio::task::spawn_blocking(move || witness::write(&url, Ask::TOPIC, &asks)).await.unwrap();
+    stage.write(Ask::TOPIC, asks).await;
     recovering(&pipeline, "DescribeConfigs must be allowed").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     published(&stage, 0).await;
-    tell(|cluster| cluster.allow(Right::SeeSettings(TOPIC))).await;
+    tell(&lab, Right::SeeSettings(TOPIC), true).await;
     published(&stage, 3).await;
     eventually("nobody is in trouble", async || pipeline.is_ready()).await;
     pipeline.stop(Duration::from_secs(20)).await.unwrap();

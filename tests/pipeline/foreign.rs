@@ -61,9 +61,8 @@ async fn messages_without_an_id_are_handled_and_repeated_ids_are_not() {
         sent(6, &[("ce_type", "SomethingElse")]),
         sent(7, &[("ce_type", "Note")]),
     ];
-    let kafka = stage.kafka_url.clone();
     let again = records.clone();
-    tokio::task::spawn_blocking(move || witness::write(&kafka, Note::TOPIC, &records)).await.unwrap();
+    stage.write(Note::TOPIC, records).await;
     let pipeline = Pipeline::builder(stage.kafka(), stage.postgres.clone())
         .processor(Processor::new(&stage.name).handle(Keep))
         .build()
@@ -71,8 +70,7 @@ async fn messages_without_an_id_are_handled_and_repeated_ids_are_not() {
     pipeline.start().await.unwrap();
     eventually("five are kept", async || stage.count("SELECT count(*) FROM note").await == 5).await;
     // A producer that repeats what it sent: only messages with an id can be recognised.
-    let kafka = stage.kafka_url.clone();
-    tokio::task::spawn_blocking(move || witness::write(&kafka, Note::TOPIC, &again[2..5])).await.unwrap();
+    stage.write(Note::TOPIC, again[2..5].to_vec()).await;
     eventually("the group is through", async || {
         let (kafka, group) = (stage.kafka_url.clone(), stage.name.clone());
         tokio::task::spawn_blocking(move || witness::offsets(&kafka, &group, Note::TOPIC)).await.unwrap()

@@ -63,8 +63,7 @@ async fn emits_exactly_once_without_a_database() {
     let sent: Vec<Sent> = (1..=50)
         .map(|n| Sent { key: n.to_string(), payload: format!("{{\"n\":{n}}}"), headers: vec![] })
         .collect();
-    let kafka = stage.kafka_url.clone();
-    tokio::task::spawn_blocking(move || witness::write(&kafka, Number::TOPIC, &sent)).await.unwrap();
+    stage.write(Number::TOPIC, sent).await;
     let config =
         tidelock::processor::ProcessorConfig { retry_first: Duration::from_millis(10), ..Default::default() };
     let pipeline = Pipeline::builder(stage.kafka(), NoDatabase)

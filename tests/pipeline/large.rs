@@ -79,8 +79,7 @@ async fn a_batch_that_emits_too_much_is_cut_and_nothing_is_taken_for_a_duplicate
     let mut sent: Vec<Sent> = (0..40).map(|n| order(n, ids[n as usize])).collect();
     // Beyond the cut, though the same id is before it.
     sent.push(order(0, ids[0]));
-    let kafka = stage.kafka_url.clone();
-    tokio::task::spawn_blocking(move || witness::write(&kafka, Order::TOPIC, &sent)).await.unwrap();
+    stage.write(Order::TOPIC, sent).await;
     let pipeline = Pipeline::builder(stage.kafka(), stage.postgres.clone())
         .processor(Processor::new(&stage.name).handle(Write))
         .build()

@@ -1,7 +1,10 @@
 //! Whole pipelines in this process, on real servers.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -10,9 +13,9 @@ use tidelock::{
     database::postgres::{Postgres, PostgresConfig},
     log::kafka::{Kafka, KafkaConfig},
 };
-use tidelock_lab::Lab;
+use tidelock_lab::{Lab, Right};
 
-use crate::witness::{self, Found};
+use crate::witness::{self, Found, Sent};
 
 mod build;
 mod denied;
@@ -66,6 +69,13 @@ impl Stage {
         Kafka::new(config).unwrap()
     }
 
+    /// As a producer that knows nothing of the framework.
+    async fn write(&self, topic: &str, records: impl IntoIterator<Item = Sent>) {
+        let (kafka, topic, records) =
+            (self.kafka_url.clone(), topic.to_owned(), records.into_iter().collect::<Vec<_>>());
+        tokio::task::spawn_blocking(move || witness::write(&kafka, &topic, &records)).await.unwrap();
+    }
+
     async fn committed(&self, topic: &str) -> Vec<Found> {
         let (kafka, topic) = (self.kafka_url.clone(), topic.to_owned());
         tokio::task::spawn_blocking(move || witness::committed(&kafka, &topic)).await.unwrap()
@@ -87,6 +97,19 @@ impl Stage {
     async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
     }
+}
+
+/// A broker that asks for rights.
+async fn authorizer() -> Arc<Lab> {
+    let start = || Lab::builder().postgres(false).authorizer(true).start().unwrap();
+    Arc::new(tokio::task::spawn_blocking(start).await.unwrap())
+}
+
+/// Takes a right away, or gives it back.
+async fn tell(lab: &Arc<Lab>, right: Right<'static>, allow: bool) {
+    let lab = lab.clone();
+    let told = move || if allow { lab.cluster().allow(right) } else { lab.cluster().deny(right) };
+    tokio::task::spawn_blocking(told).await.unwrap().unwrap();
 }
 
 /// Waits until it holds.

@@ -49,12 +49,8 @@ async fn no_message_is_executed_while_the_database_is_away_and_health_says_what_
         .build()
         .unwrap();
     pipeline.start().await.unwrap();
-    let write = || {
-        let kafka = stage.kafka_url.clone();
-        let sent = [Sent { key: "k".into(), payload: "null".into(), headers: vec![] }];
-        tokio::task::spawn_blocking(move || witness::write(&kafka, Tick::TOPIC, &sent))
-    };
-    write().await.unwrap();
+    let tick = || [Sent { key: "k".into(), payload: "null".into(), headers: vec![] }];
+    stage.write(Tick::TOPIC, tick()).await;
     eventually("the first is handled", async || stage.count("SELECT count(*) FROM tick").await == 1).await;
 
     let (base, name) = stage.url.rsplit_once('/').unwrap();
@@ -64,7 +60,7 @@ async fn no_message_is_executed_while_the_database_is_away_and_health_says_what_
     sqlx::query(allow(false)).execute(&mut admin).await.unwrap();
     let ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
     sqlx::query(ends).bind(name).execute(&mut admin).await.unwrap();
-    write().await.unwrap();
+    stage.write(Tick::TOPIC, tick()).await;
     let partition = format!("processor {} {}[0]", stage.name, Tick::TOPIC);
     eventually("it shows", async || {
         matches!(pipeline.health().get(&partition), Some(State::Recovering(text)) if text.contains("begin"))

@@ -86,8 +86,7 @@ async fn errors_and_panics_are_tried_again_in_order() {
         headers: vec![("ce_id".into(), uuid::Uuid::now_v7().to_string()), ("ce_type".into(), kind.into())],
     };
     let sent: Vec<Sent> = (1..=7).map(|n| step(n, "Step")).collect();
-    let kafka = stage.kafka_url.clone();
-    tokio::task::spawn_blocking(move || witness::write(&kafka, Step::TOPIC, &sent)).await.unwrap();
+    stage.write(Step::TOPIC, sent).await;
     let config = ProcessorConfig {
         retry_first: Duration::from_millis(10),
         unhandled: Unhandled::Fail,
@@ -107,9 +106,8 @@ async fn errors_and_panics_are_tried_again_in_order() {
     assert_eq!(effects, [1, 2, 3, 4, 5, 6, 7]);
 
     // An event that nobody handles makes the partition wait, as configured, and nothing behind it passes.
-    let kafka = stage.kafka_url.clone();
     let behind = [step(8, "Unknown"), step(9, "Step")];
-    tokio::task::spawn_blocking(move || witness::write(&kafka, Step::TOPIC, &behind)).await.unwrap();
+    stage.write(Step::TOPIC, behind).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(stage.count("SELECT count(*) FROM step").await, 7);
     let waits =
@@ -171,8 +169,7 @@ async fn a_refused_output_stops_nothing() {
     let sent: Vec<Sent> = [10, 50_000, 20, 30]
         .map(|size| Sent { key: String::new(), payload: format!("{{\"size\":{size}}}"), headers: vec![] })
         .into();
-    let kafka = stage.kafka_url.clone();
-    tokio::task::spawn_blocking(move || witness::write(&kafka, Ask::TOPIC, &sent)).await.unwrap();
+    stage.write(Ask::TOPIC, sent).await;
     let pipeline = Pipeline::builder(stage.kafka(), stage.postgres.clone())
         .processor(Processor::new(&stage.name).handle(Echo))
         .build()
@@ -248,8 +245,7 @@ async fn what_cannot_be_committed_is_found_in_few_steps() {
     witness::create_topic(&stage.kafka_url, Push::TOPIC, 1, &[]).await;
     let push = |n| Sent { key: "one".into(), payload: format!("{{\"n\":{n}}}"), headers: vec![] };
     let sent: Vec<Sent> = (1..=COUNT).map(push).collect();
-    let kafka = stage.kafka_url.clone();
-    tokio::task::spawn_blocking(move || witness::write(&kafka, Push::TOPIC, &sent)).await.unwrap();
+    stage.write(Push::TOPIC, sent).await;
     let pipeline = Pipeline::builder(stage.kafka(), stage.postgres.clone())
         .processor(Processor::new(&stage.name).handle(Pushed))
         .build()

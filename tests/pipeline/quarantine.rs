@@ -175,8 +175,7 @@ async fn ask(stage: &Stage, asks: impl IntoIterator<Item = (&'static str, u32, u
             headers: vec![],
         })
         .collect();
-    let kafka = stage.kafka_url.clone();
-    tokio::task::spawn_blocking(move || witness::write(&kafka, Ask::TOPIC, &sent)).await.unwrap();
+    stage.write(Ask::TOPIC, sent).await;
 }
 
 /// An output that the topic's limit refuses keeps back later ones of its key, in later batches and after a restart, while

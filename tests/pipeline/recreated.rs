@@ -78,10 +78,8 @@ impl Handler<Postgres> for Count {
 }
 
 async fn write(stage: &Stage, numbers: std::ops::Range<i64>) {
-    let kafka = stage.kafka_url.clone();
     let note = |n| Sent { key: "k".into(), payload: format!("{{\"n\":{n}}}"), headers: Vec::new() };
-    let records: Vec<Sent> = numbers.map(note).collect();
-    tokio::task::spawn_blocking(move || witness::write(&kafka, Note::TOPIC, &records)).await.unwrap();
+    stage.write(Note::TOPIC, numbers.map(note)).await;
 }
 
 async fn offset(stage: &Stage) -> Option<i64> {
