@@ -54,6 +54,11 @@ impl Health {
         self.0.send_if_modified(|report| report.remove(component).is_some());
     }
 
+    /// Everything has ended, however.
+    pub(crate) fn clear(&self) {
+        self.0.send_if_modified(|report| !std::mem::take(report).is_empty());
+    }
+
     /// The state of every component now.
     pub fn report(&self) -> Report {
         self.0.borrow().clone()

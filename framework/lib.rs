@@ -54,6 +54,7 @@ pub mod prelude;
 pub mod processor;
 pub mod relay;
 pub mod retry;
+mod seen;
 pub mod settings;
 pub mod telemetry;
 #[cfg(feature = "testing")]

@@ -3,7 +3,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use tokio::{sync::Mutex, task::JoinSet};
+use tokio::{sync::Mutex, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -20,6 +20,9 @@ use crate::{
 
 type Task =
     Box<dyn Fn(CancellationToken) -> futures_util::future::BoxFuture<'static, Result<()>> + Send + Sync>;
+
+/// Whatever waits somewhere ends at once when it is dropped.
+const DROPPED_WITHIN: Duration = Duration::from_secs(1);
 
 /// What runs in this process: a relay, processors, or both.
 pub struct Pipeline {
@@ -105,7 +108,9 @@ impl Pipeline {
         };
         running.stop.cancel();
         let drained = async { while running.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(deadline, drained).await.is_err() {
+        if timeout(deadline, drained).await.is_err() {
+            let _ = timeout(DROPPED_WITHIN, running.tasks.shutdown()).await;
+            self.health.clear();
             return Err(Error::new(
                 Kind::Timeout,
                 format!("not stopped within {deadline:?}; dropped what was left"),

@@ -32,7 +32,7 @@ const LEVELS: &[&[&str]] = &[
     &["outgoing"],
     &["log"],
     &["database"],
-    &["handler", "outbox"],
+    &["handler", "outbox", "seen"],
     &["relay", "processor"],
     &["settings", "pipeline"],
     &["testing"],

@@ -16,8 +16,10 @@ use crate::error::{Kind, Result};
 const AGAIN: u32 = 3;
 /// How long between these.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long a refusal answers for every record of the topic.
+/// How long a refusal answers for every record of the topic, at least.
 const REMEMBERED: Duration = Duration::from_secs(1);
+/// And how many times as long as it took to learn of it: all else that is published waits while the log is asked.
+const WORTH: u32 = 5;
 
 /// Checks or creates each topic once, before the first record goes to it.
 pub(crate) struct KnownTopics {
@@ -25,7 +27,7 @@ pub(crate) struct KnownTopics {
     known: HashSet<Arc<str>>,
     /// Were known, and may be gone.
     doubted: HashSet<Arc<str>>,
-    /// Since when, and why.
+    /// Until when, and why.
     refused: HashMap<Arc<str>, (Instant, String)>,
 }
 
@@ -51,17 +53,19 @@ impl KnownTopics {
         if self.known.contains(topic) {
             return Ok(None);
         }
-        if self.doubted.contains(topic) && self.is_there(topic).await {
-            self.learn(topic);
-            return Ok(None);
-        }
         let before = self.refused.get(topic);
-        if let Some((_, reason)) = before.filter(|(since, _)| since.elapsed() < REMEMBERED) {
+        if let Some((_, reason)) = before.filter(|(until, _)| Instant::now() < *until) {
             return Ok(Some(reason.clone()));
         }
         let mut left = if before.is_some() { 0 } else { AGAIN };
         let spec = TopicSpec { name: topic.to_string(), partitions: None, cleanup: Cleanup::Any };
         loop {
+            // One question without an answer is not enough to forget it.
+            if self.doubted.contains(topic) && self.is_there(topic).await {
+                self.learn(topic);
+                return Ok(None);
+            }
+            let asked = Instant::now();
             match self.log.topic(&spec).await {
                 Ok(_) => {
                     self.learn(topic);
@@ -76,7 +80,8 @@ impl KnownTopics {
                 Err(error) if left == 0 => {
                     let reason = error.to_string();
                     self.doubted.remove(topic);
-                    self.refused.insert(topic.clone(), (Instant::now(), reason.clone()));
+                    let until = Instant::now() + REMEMBERED.max(asked.elapsed() * WORTH);
+                    self.refused.insert(topic.clone(), (until, reason.clone()));
                     return Ok(Some(reason));
                 }
                 Err(_) => {
@@ -94,7 +99,7 @@ impl KnownTopics {
     }
 
     /// Needs no right but to see it.
-    async fn is_there(&self, topic: &str) -> bool {
+    pub(crate) async fn is_there(&self, topic: &str) -> bool {
         self.log.topic_id(topic).await.is_ok()
     }
 }

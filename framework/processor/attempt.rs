@@ -3,7 +3,7 @@
 use std::{collections::HashSet, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     Shared,
@@ -94,10 +94,16 @@ async fn run<D: Database>(
         };
         let meta = Meta { id: id(record, &topic_id), attempt: if index == 0 { attempt } else { 1 } };
         let mut context = Context::new(unit.connection(), origin);
-        let outcome = AssertUnwindSafe(handler.handle(record, meta, &mut context))
-            .catch_unwind()
+        let handled = AssertUnwindSafe(handler.handle(record, meta, &mut context)).catch_unwind();
+        let limit = shared.config.handler_timeout;
+        let outcome = timeout(limit, handled)
             .await
-            .unwrap_or_else(|panic| Err(Error::panicked(Kind::Handler, "the handler", panic.as_ref())))
+            .map_err(|_| late(limit))
+            .and_then(|ended| {
+                ended.unwrap_or_else(|panic| {
+                    Err(Error::panicked(Kind::Handler, "the handler", panic.as_ref()))
+                })
+            })
             .or_else(|error| if left_out(Variant::ErrorSwallowed) { Ok(Outcome::Skip) } else { Err(error) })
             .map_err(at)?;
         if outcome == Outcome::Done {
@@ -118,6 +124,11 @@ async fn run<D: Database>(
         unit.retract(&key.group, &left).await.map_err(|error| Failure::At(used - 1, error))?;
     }
     Ok((outputs, used, duplicates))
+}
+
+/// It may wait for a host that is gone without a word, and would for ever.
+fn late(limit: Duration) -> Error {
+    Error::new(Kind::Timeout, format!("the handler did not end within handler_timeout = {limit:?}"))
 }
 
 fn uses_inbox<D: Database>(shared: &Shared<D>) -> bool {

@@ -66,6 +66,10 @@ pub struct ProcessorConfig {
     pub inbox: bool,
     /// How long ids are kept. Defaults to 7 days, as Kafka keeps records by default.
     pub inbox_retention: Duration,
+    /// How long a handler may take for one message; then everything is rolled back, and the message is tried again. What
+    /// the database still does for it goes on there: `statement_timeout` and `lock_timeout` are the service's to set.
+    /// Defaults to 5 minutes.
+    pub handler_timeout: Duration,
     /// The first wait after a failed execution. Defaults to 100 ms.
     pub retry_first: Duration,
     /// The longest wait after failed executions; what looks like a wrong setting is tried again after three times
@@ -87,6 +91,7 @@ impl Default for ProcessorConfig {
             unhandled: Unhandled::default(),
             inbox: true,
             inbox_retention: Duration::from_secs(7 * 24 * 3600),
+            handler_timeout: Duration::from_secs(300),
             retry_first: retry.first,
             retry_most: retry.most,
             assignor: Assignor::default(),
@@ -104,6 +109,7 @@ impl ProcessorConfig {
         fields.field("unhandled", &mut self.unhandled);
         fields.field("inbox", &mut self.inbox);
         fields.field("inbox_retention", &mut self.inbox_retention);
+        fields.field("handler_timeout", &mut self.handler_timeout);
         fields.field("retry_first", &mut self.retry_first);
         fields.field("retry_most", &mut self.retry_most);
         fields.field("assignor", &mut self.assignor);
@@ -121,6 +127,9 @@ impl ProcessorConfig {
         });
         problems.check(self.max_buffered_bytes > 0, || {
             "processor max_buffered_bytes = 0, expected more".to_owned()
+        });
+        problems.check(!self.handler_timeout.is_zero(), || {
+            "processor handler_timeout = 0ns, expected more than 0".to_owned()
         });
         problems.check(!self.retry_first.is_zero() && self.retry_first <= self.retry_most, || {
             format!(

@@ -22,7 +22,6 @@ mod inbox;
 mod partition;
 mod registry;
 mod same_topic;
-mod seen;
 mod take_over;
 #[cfg(test)]
 mod tests;
@@ -50,6 +49,7 @@ use crate::{
     log::{Assignment, Cleanup, Consumer, ConsumerEvent, Log, Received, Subscription, TopicSpec},
     policy::{Action, action, advice},
     retry::{Backoff, Portion},
+    seen,
 };
 
 /// How long a partition that is taken away may take to see its last transaction decided; whoever gets it next waits

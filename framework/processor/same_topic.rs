@@ -45,7 +45,7 @@ impl SameTopic {
     }
 
     /// The next question is not put off.
-    fn doubt(&self, topic: &str) {
+    pub(super) fn doubt(&self, topic: &str) {
         if let Some(known) = self.lock().get_mut(topic) {
             known.asked = None;
         }

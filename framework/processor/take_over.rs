@@ -18,6 +18,7 @@ use crate::{
 impl<D: Database> Partition<D> {
     /// The steps at assignment: D, K, D again, and whatever is left to do until both agree. Answers where to go on.
     pub(crate) async fn take_over(&mut self) -> Result<i64> {
+        self.shared.same.doubt(&self.key.topic);
         loop {
             self.same_topic().await?;
             let (fence, committed) = self.look().await?;

@@ -22,8 +22,8 @@ use crate::{
     event::Event,
     handler::{Context, Outcome},
     log::{
-        Bounds, Commit, ConsumerEvents, GroupMetadata, KnownTopics, PartitionOffset, Producer, Record,
-        Refusal, Rotation,
+        Bounds, Commit, ConsumerEvents, GroupMetadata, Handback, KnownTopics, PartitionOffset, Producer,
+        Record, Refusal, Rotation,
     },
     message::{Headers, Key, Message},
 };
@@ -224,8 +224,9 @@ impl Consumer for Told {
     }
 }
 
+/// A number, or nothing.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Nothing;
+struct Nothing(Option<u32>);
 
 impl Event for Nothing {
     const TYPE: &'static str = "Nothing";
@@ -236,6 +237,7 @@ impl Event for Nothing {
     }
 }
 
+/// Does nothing. The first time that it is given a number, it waits for what never comes.
 struct Idle;
 
 #[async_trait]
@@ -244,9 +246,12 @@ impl Handler<NoDatabase> for Idle {
 
     async fn handle(
         &self,
-        _: &Message<Nothing>,
+        message: &Message<Nothing>,
         _: &mut Context<'_, NoDatabase>,
     ) -> Result<Outcome, BoxError> {
+        if message.event.0.is_some() && message.attempt == 1 {
+            std::future::pending::<()>().await;
+        }
         Ok(Outcome::Done)
     }
 }
@@ -414,6 +419,39 @@ async fn a_record_that_fails_again_and_again_shows_in_health() {
         let report = health.report();
         let state = report.get("processor group topic[0]");
         matches!(state, Some(State::Retrying(text)) if text.contains("offset 7 failed 3 times"))
+    })
+    .await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// A query of it may wait for a host that is gone without a word.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_does_not_end_is_given_up() {
+    let (told, stop, health) = (Told::new(Trouble::None), CancellationToken::new(), Health::default());
+    let running = member(&told, health.clone(), &stop).await;
+    until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
+    told.tell(with_payload(0, "1"));
+    tokio::time::sleep(Duration::from_secs(299)).await;
+    assert_eq!(told.0.begins.load(Ordering::SeqCst), 1, "the first start");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    until("handled", || told.0.begins.load(Ordering::SeqCst) == 2).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// What was asked before does not count: the log may have been set up anew since.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_was_created_again_is_noticed_at_every_take_over() {
+    let (told, stop, health) = (Told::new(Trouble::Recreated), CancellationToken::new(), Health::default());
+    let running = member(&told, health.clone(), &stop).await;
+    until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
+    told.tell(ConsumerEvent::Revoked { partitions: vec![at()], lost: false, handback: Handback::new(()) });
+    told.tell(ConsumerEvent::Assigned(vec![at()]));
+    until("seen", || {
+        let report = health.report();
+        let state = report.get("processor group topic[0]");
+        matches!(state, Some(State::Failed(text)) if text.contains("second") && text.contains("first"))
     })
     .await;
     stop.cancel();

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, info};
 
@@ -29,10 +30,11 @@ use crate::{
         TopicSpec,
     },
     retry::Portion,
+    seen,
 };
 
-/// How long a shard may take to finish its transaction before it is dropped; the next holder's
-/// `init_transactions` decides what became of it.
+/// How long shards may take to finish their transactions before they are dropped; the next holder's
+/// `init_transactions` decides what became of them.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Publishes an outbox. Several instances share the shards through Kafka's own group protocol; the transactional
@@ -46,6 +48,7 @@ pub struct Relay<S: Source> {
 }
 
 struct Running {
+    name: String,
     stop: CancellationToken,
     task: AbortOnDropHandle<()>,
 }
@@ -95,6 +98,7 @@ impl<S: Source> Relay<S> {
         let name = self.name();
         self.health.set(&name, State::Starting);
         let (consumer, mut events) = self.join().await?;
+        let _seen = seen::watch(self.log.clone(), &[self.config.progress_topic()], &self.health, &name);
         let mut running: HashMap<Assignment, Running> = HashMap::new();
         let mut closing = false;
         let outcome = loop {
@@ -118,10 +122,7 @@ impl<S: Source> Relay<S> {
                 }
                 Some(ConsumerEvent::Revoked { partitions, lost, handback }) => {
                     info!(relay = name, ?partitions, lost, "revoked");
-                    end(partitions.iter().filter_map(|partition| running.remove(partition))).await;
-                    for partition in &partitions {
-                        self.health.remove(&format!("{name} shard {}", partition.partition));
-                    }
+                    self.end(partitions.iter().filter_map(|partition| running.remove(partition))).await;
                     drop(handback);
                     if lost && running.is_empty() {
                         self.health
@@ -142,7 +143,7 @@ impl<S: Source> Relay<S> {
                 }
             }
         };
-        end(running.into_values()).await;
+        self.end(running.into_values()).await;
         consumer.close().await;
         self.health.remove(&name);
         outcome
@@ -164,26 +165,32 @@ impl<S: Source> Relay<S> {
             released: Portion::ALL,
             refused: HashMap::new(),
         };
-        self.health.set(&shard.name(), State::Starting);
-        Running { task: AbortOnDropHandle::new(tokio::spawn(shard.run())), stop }
+        let name = shard.name();
+        self.health.set(&name, State::Starting);
+        Running { name, task: AbortOnDropHandle::new(tokio::spawn(shard.run())), stop }
+    }
+
+    /// Stops shards, and takes them off the board, however they ended.
+    async fn end(&self, running: impl Iterator<Item = Running>) {
+        let running: Vec<Running> = running.collect();
+        running.iter().for_each(|each| each.stop.cancel());
+        let patience = Instant::now() + PATIENCE;
+        for mut each in running {
+            if timeout_at(patience, &mut each.task).await.is_err() {
+                each.task.abort();
+                let _ = each.task.await;
+            }
+            self.health.remove(&each.name);
+        }
     }
 }
 
 /// A step of the database.
 async fn within<T>(limit: Duration, step: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(limit, step).await.unwrap_or_else(|_| {
+    timeout(limit, step).await.unwrap_or_else(|_| {
         Err(Error::new(
             Kind::Unavailable,
             format!("the database did not answer within relay database_timeout = {limit:?}"),
         ))
     })
-}
-
-async fn end(running: impl Iterator<Item = Running>) {
-    let running: Vec<Running> = running.collect();
-    running.iter().for_each(|each| each.stop.cancel());
-    for mut each in running {
-        // One that does not end in time is aborted when it is dropped here.
-        let _ = tokio::time::timeout(PATIENCE, &mut each.task).await;
-    }
 }

@@ -52,6 +52,7 @@ pub(crate) struct ShardRelay<S: Source> {
     /// What was seen to exist stays known: a rotation asks nobody again.
     pub(crate) topics: KnownTopics,
     /// Then the next session does not begin with a release: it would hold back everything else for as long as it fails.
+    /// Nor is it ready before one has succeeded.
     pub(crate) release_failed: bool,
     /// How many rows go into one transaction.
     pub(crate) portion: Portion,
@@ -70,6 +71,8 @@ struct Session<'a, S: Source> {
     envelope: Envelope,
     sorting: Sorting,
     release_due: Instant,
+    /// It has published, or has nothing to publish.
+    at_work: bool,
 }
 
 impl<S: Source> ShardRelay<S> {
@@ -123,10 +126,6 @@ impl<S: Source> ShardRelay<S> {
         self.health.remove(&name);
     }
 
-    fn ready(&self) {
-        self.health.set(&self.name(), State::Ready);
-    }
-
     /// A step of the database.
     async fn ask<T>(&self, step: impl Future<Output = Result<T>>) -> Result<T> {
         within(self.config.database_timeout, step).await
@@ -156,12 +155,11 @@ impl<S: Source> ShardRelay<S> {
             position,
             envelope: Envelope::new(self.config.source()),
             sorting: Sorting::new(held),
+            at_work: false,
             release_due: Instant::now() + if self.release_failed { RELEASE_INTERVAL } else { Duration::ZERO },
             shard: self,
         };
         let cleaner = Cleaner::spawn(session.shard.source.clone(), session.shard.config.database_timeout);
-        // Ready is who has published, or has nothing to publish.
-        let mut idle = false;
         loop {
             if let Some(rotation) = session.producer.must_rotate() {
                 return Ok(rotation);
@@ -174,9 +172,7 @@ impl<S: Source> ShardRelay<S> {
                 }
                 let more = released?;
                 session.shard.release_failed = false;
-                if idle {
-                    session.shard.ready();
-                }
+                session.show();
                 session.release_due = Instant::now() + if more { RELEASE_AGAIN } else { RELEASE_INTERVAL };
                 continue;
             }
@@ -188,10 +184,8 @@ impl<S: Source> ShardRelay<S> {
                 () = tokio::time::sleep_until(session.release_due) => continue,
             };
             let Some(planned) = planned else {
-                idle = true;
-                if !session.shard.release_failed {
-                    session.shard.ready();
-                }
+                session.at_work = true;
+                session.show();
                 continue;
             };
             let published = match session.publish(planned).await {
@@ -354,8 +348,9 @@ impl<S: Source> Session<'_, S> {
             let topic = &each.message.topic;
             if !asked.contains_key(topic) {
                 let refusal = match self.shard.topics.refusal(topic).await {
-                    // Waited for, it would hold up the releases of all other topics.
-                    Err(error) if error.kind() == Kind::Denied => Some(error.to_string()),
+                    // It may not be looked at, or has no leader: waited for, it would hold up the releases of all others.
+                    // Where no topic is told of, the log itself is away.
+                    Err(error) if self.shard.topics.is_there(topic).await => Some(error.to_string()),
                     answer => answer?,
                 };
                 asked.insert(topic.clone(), refusal);
@@ -435,7 +430,15 @@ impl<S: Source> Session<'_, S> {
         metrics::counter!(telemetry::RELAY_TRANSACTIONS, "shard" => shard.clone()).increment(1);
         metrics::counter!(telemetry::RELAY_PUBLISHED, "shard" => shard).increment(published as u64);
         self.shard.known = Some(position.count);
-        self.shard.ready();
+        self.at_work = true;
+        self.show();
         self.position = position;
+    }
+
+    /// Ready is who is at work and can release.
+    fn show(&self) {
+        if self.at_work && !self.shard.release_failed {
+            self.shard.health.set(&self.shard.name(), State::Ready);
+        }
     }
 }

@@ -31,6 +31,10 @@ struct World {
     gone: BTreeSet<&'static str>,
     /// No producer can be had.
     no_producer: bool,
+    /// Nothing is said to who wants a producer.
+    stuck: bool,
+    /// How long the answer takes to a question for a topic.
+    takes: Duration,
     /// Every producer has one transaction.
     rotates: bool,
     /// Records of this topic are refused.
@@ -125,11 +129,12 @@ impl Log for Told {
     }
 
     async fn topic(&self, spec: &TopicSpec) -> Result<i32> {
-        let trouble = {
+        let (trouble, takes) = {
             let mut world = self.world();
             world.asked.push(spec.name.clone());
-            world.troubled.get(&*spec.name).copied()
+            (world.troubled.get(&*spec.name).copied(), world.takes)
         };
+        tokio::time::sleep(takes).await;
         match trouble {
             Some(kind) => Err(Error::new(kind, format!("something is wrong with {}", spec.name))),
             None => self.log.topic(spec).await,
@@ -137,6 +142,9 @@ impl Log for Told {
     }
 
     async fn producer(&self, transactional_id: &str) -> Result<Box<dyn Producer>> {
+        if self.world().stuck {
+            std::future::pending::<()>().await;
+        }
         if self.world().no_producer {
             return Err(Error::new(Kind::Unavailable, "no coordinator"));
         }
@@ -357,25 +365,44 @@ async fn a_release_asks_for_topics_that_could_not_be_created() {
     stage.end().await;
 }
 
-/// Waited for, it would hold up the releases of all other topics.
+/// It may not be looked at, or has no leader. Waited for, it would hold up the releases of all other topics.
 #[tokio::test(start_paused = true)]
-async fn a_release_to_a_topic_that_may_not_be_looked_at_is_refused_again() {
-    let world = World {
-        troubled: [("shut", Kind::Config), ("absent", Kind::Config)].into(),
-        gone: ["shut", "absent"].into(),
-        ..World::default()
-    };
-    let stage = Stage::start(world, &["shut", "absent"]).await;
-    let entries = stage.quarantined(2).await;
-    stage.world().troubled = [("shut", Kind::Denied)].into();
-    stage.world().gone.clear();
-    for entry in &entries {
-        stage.database.release(entry.id).await.unwrap();
+async fn a_release_to_a_topic_that_cannot_be_looked_at_is_refused_again() {
+    for kind in [Kind::Denied, Kind::Unavailable, Kind::Timeout] {
+        let world = World {
+            troubled: [("shut", Kind::Config), ("absent", Kind::Config)].into(),
+            gone: ["shut", "absent"].into(),
+            ..World::default()
+        };
+        let stage = Stage::start(world, &["shut", "absent"]).await;
+        let entries = stage.quarantined(2).await;
+        stage.world().troubled = [("shut", kind)].into();
+        stage.world().gone.clear();
+        for entry in &entries {
+            stage.database.release(entry.id).await.unwrap();
+        }
+        stage.published("absent", 1).await;
+        let left = stage.quarantined(1).await;
+        assert_eq!((&*left[0].topic, left[0].release_asked), ("shut", false));
+        stage.ready().await;
+        stage.end().await;
     }
-    stage.published("absent", 1).await;
-    let left = stage.quarantined(1).await;
-    assert_eq!((&*left[0].topic, left[0].release_asked), ("shut", false));
-    stage.ready().await;
+}
+
+/// While the log is away, what is asked for stays asked for.
+#[tokio::test(start_paused = true)]
+async fn a_release_waits_for_a_log_that_is_away() {
+    let world =
+        World { troubled: [("orders", Kind::Config)].into(), gone: ["orders"].into(), ..World::default() };
+    let stage = Stage::start(world, &["orders"]).await;
+    let entries = stage.quarantined(1).await;
+    stage.world().troubled = [("orders", Kind::Unavailable)].into();
+    stage.database.release(of(&entries, "orders")).await.unwrap();
+    stage.recovering("something is wrong with orders").await;
+    stage.world().troubled.clear();
+    stage.world().gone.clear();
+    stage.published("orders", 1).await;
+    stage.quarantined(0).await;
     stage.end().await;
 }
 
@@ -389,6 +416,59 @@ async fn a_refusal_is_remembered_until_somebody_says_that_its_reason_is_gone() {
     assert_eq!(topics.refusal(&"orders".into()).await.unwrap(), refused);
     topics.ask_again();
     assert_eq!(topics.refusal(&"orders".into()).await.unwrap(), None);
+}
+
+/// All else that is published waits while the log is asked.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_took_long_to_learn_is_remembered_longer() {
+    let takes = Duration::from_secs(10);
+    let told = Told::new(World { troubled: [("orders", Kind::Config)].into(), takes, ..World::default() });
+    let mut topics = KnownTopics::new(Arc::new(told));
+    let orders = "orders".into();
+    topics.refusal(&orders).await.unwrap();
+    let began = Instant::now();
+    for _ in 0..100 {
+        assert!(topics.refusal(&orders).await.unwrap().is_some());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(began.elapsed() <= Duration::from_secs(100 + 20), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_known_topic_is_not_forgotten_for_one_question_without_an_answer() {
+    let told = Told::new(World::default());
+    let mut topics = KnownTopics::new(Arc::new(told.clone()));
+    let orders = "orders".into();
+    assert_eq!(topics.refusal(&orders).await.unwrap(), None);
+    topics.doubt();
+    told.world().troubled.insert("orders", Kind::Config);
+    told.world().gone.insert("orders");
+    let answers = async {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        told.world().gone.clear();
+    };
+    let (refusal, ()) = tokio::join!(topics.refusal(&orders), answers);
+    assert_eq!(refusal.unwrap(), None);
+}
+
+/// Its members hear at most once that it is gone.
+#[tokio::test(start_paused = true)]
+async fn a_relay_whose_positions_cannot_be_seen_is_not_ready() {
+    let stage = Stage::start(World::default(), &["orders"]).await;
+    stage.published("orders", 1).await;
+    stage.ready().await;
+    assert!(stage.health.is_ready());
+    stage.world().gone.insert(PROGRESS);
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    assert!(!stage.health.is_ready(), "{:?}", stage.health.report());
+    stage.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_left_on_the_board_of_a_shard_that_does_not_end() {
+    let stage = Stage::start(World { stuck: true, ..World::default() }, &[]).await;
+    stage.until("started", || stage.state() == Some(State::Starting)).await;
+    stage.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -428,9 +508,12 @@ async fn releasing() -> Stage {
 async fn a_relay_whose_releases_fail_is_not_ready() {
     let stage = releasing().await;
     stage.never_ready().await;
-    // Others go on.
-    stage.enqueue("open").await;
-    stage.published("open", 1).await;
+    // Others go on, which says nothing of it.
+    for count in 1..=200 {
+        stage.enqueue("open").await;
+        stage.published("open", count).await;
+        assert_ne!(stage.state(), Some(State::Ready));
+    }
     stage.world().late = None;
     stage.published("orders", 1).await;
     stage.ready().await;

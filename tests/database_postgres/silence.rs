@@ -150,6 +150,29 @@ async fn a_silent_server_is_given_up_and_its_connections_with_it() {
     assert_eq!((next_offset(&shop).await, shop.count("effect").await), (0, 0));
 }
 
+/// It is not waited for again to roll back, nor by the pool before its place is free.
+#[tokio::test]
+async fn a_silent_connection_costs_one_answer_timeout() {
+    let shop = fenced().await;
+    let between = Between::new(&shop).await;
+    let answer_timeout = Duration::from_secs(4);
+    let config = PostgresConfig {
+        url: between.url.clone().into(),
+        max_connections: 1,
+        answer_timeout,
+        ..PostgresConfig::default()
+    };
+    let postgres = Postgres::connect(config).await.unwrap();
+    let mut unit = postgres.begin().await.unwrap();
+    effect(&mut unit).await;
+    between.falls_silent();
+    let began = Instant::now();
+    assert_eq!(advance(&mut unit, 0, 1).await.unwrap_err().kind(), Kind::Timeout);
+    unit.rollback().await;
+    begun(&postgres).await.rollback().await;
+    assert!(began.elapsed() < 2 * answer_timeout + Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
 /// While another instance is waited for, which may take longer than any other answer.
 #[tokio::test]
 async fn an_upgrade_gives_a_silent_server_up() {

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Serialize};
 use tidelock::{
     database::NoDatabase,
+    error::Kind,
     log::{
         Assignor, Cleanup, ConsumerEvent, Log, Record,
         embedded::{Call, Client, Embedded, Fault},
@@ -166,4 +167,17 @@ async fn a_pipeline_goes_on_where_it_was_when_the_file_is_opened_again() {
         }
         log.close().await.expect("closed");
     }
+}
+
+#[tokio::test]
+async fn a_pipeline_that_did_not_stop_in_time_is_not_ready() {
+    let log = Embedded::in_memory();
+    topic(&log, Number::TOPIC, 3, Cleanup::Any).await;
+    let client = log.client("one");
+    let pipeline = started(client.clone()).await;
+    pipeline.ready().await;
+    client.freeze();
+    let failure = pipeline.stop(Duration::from_millis(100)).await.expect_err("it is frozen");
+    assert_eq!(failure.kind(), Kind::Timeout);
+    assert!(!pipeline.is_ready() && pipeline.health().is_empty(), "{:?}", pipeline.health());
 }

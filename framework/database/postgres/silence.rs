@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::PostgresConfig;
 
 /// How long a connection that was at rest may take to answer, at most: then there is time left for a new one.
-const PING: Duration = Duration::from_secs(2);
+pub(super) const PING: Duration = Duration::from_secs(2);
 
 /// When the server last failed to answer in time.
 #[derive(Clone, Default)]
@@ -49,7 +49,9 @@ impl Silence {
             })
             .after_release(move |connection, _| {
                 let silence = mine.clone();
-                Box::pin(async move { silence.answers(connection, patience).await })
+                // Its place is waited for; a server that has just been silent elsewhere gets no such patience.
+                let limit = if silence.during(patience) { ping } else { patience };
+                Box::pin(async move { silence.answers(connection, limit).await })
             })
     }
 

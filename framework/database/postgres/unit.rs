@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::{PgConnection, Row, Transaction};
+use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{Postgres, fault};
+use super::{Postgres, fault, silence::PING};
 use crate::{
     commit::Commit,
     database::{Advance, Advanced, FenceKey, HeldKey, Quarantined, Unit},
@@ -134,7 +135,7 @@ impl Unit for PostgresUnit {
         let unknown = |error: BoxError| {
             Commit::Unknown(Error::caused(Kind::Unknown, "the answer to COMMIT was lost", error))
         };
-        match tokio::time::timeout(self.database.0.answer_timeout, self.transaction.commit()).await {
+        match timeout(self.database.0.answer_timeout, self.transaction.commit()).await {
             Ok(Ok(())) => Commit::Committed,
             Ok(Err(error)) if fault::answered(&error) => Commit::Aborted(fault::failed("commit")(error)),
             Ok(Err(error)) => unknown(error.into()),
@@ -143,8 +144,9 @@ impl Unit for PostgresUnit {
     }
 
     async fn rollback(self) {
-        // An error means that the connection is gone, and with it the transaction.
-        let _ = self.database.answer("roll back", self.transaction.rollback()).await;
+        // An error means that the connection is gone, and with it the transaction. One that does not answer, because a
+        // statement is still under way or the host is gone, is rolled back before it is used again, or closed.
+        let _ = timeout(PING, self.transaction.rollback()).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whether every topic of the group can still be seen. A member hears once at most of one that is gone, or that it may not
+//! Whether every topic of a group can still be seen. A member hears once at most of one that is gone, or that it may not
 //! see: partitions of the others go on, and nothing else would tell that this one is not read.
 
 use std::{sync::Arc, time::Duration};
@@ -17,14 +17,14 @@ const EVERY: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Looks for each topic as long as the handle lives. One that is not there has a line of its own in health.
-pub(super) fn watch(
+pub(crate) fn watch(
     log: Arc<dyn Log>,
     topics: &[String],
     health: &Health,
-    processor: &str,
+    component: &str,
 ) -> AbortOnDropHandle<()> {
     let looks = topics.iter().map(|topic| {
-        let entry = health.entry(format!("{processor} topic {topic}"));
+        let entry = health.entry(format!("{component} topic {topic}"));
         look(log.clone(), topic.clone(), entry)
     });
     let looks = futures_util::future::join_all(looks.collect::<Vec<_>>());
