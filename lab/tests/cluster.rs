@@ -27,13 +27,22 @@ fn coordinator(lab: &Lab, id: &str) -> Result<usize, Box<dyn Error>> {
     }
 }
 
+/// Once the brokers tell of it too: until then nothing of it can be out of sync.
+fn create_topic(lab: &Lab, name: &str, partitions: i32) -> Outcome {
+    Wire::connect(lab.broker(0).address())?.create_topic(name, partitions, 3)?;
+    let start = Instant::now();
+    while lab.cluster().describe(name)?.is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(20), "no topic {name}");
+    }
+    Ok(lab.cluster().wait_in_sync()?)
+}
+
 #[test]
 fn leaders_move_and_brokers_restart_in_turn() -> Outcome {
     let lab = three().start()?;
     let cluster = lab.cluster();
     let mut wire = Wire::connect(lab.broker(0).address())?;
-    wire.create_topic("in", 2, 3)?;
-    cluster.wait_in_sync()?;
+    create_topic(&lab, "in", 2)?;
     let partitions = cluster.describe("in")?;
     assert_eq!(partitions.len(), 2);
     assert!(partitions.iter().all(|partition| partition.replicas.len() == 3), "{partitions:?}");
@@ -83,9 +92,7 @@ fn leaders_move_and_brokers_restart_in_turn() -> Outcome {
 fn writes_are_refused_and_slowed_while_replicas_follow() -> Outcome {
     let lab = three().authorizer(true).start()?;
     let cluster = lab.cluster();
-    let mut wire = Wire::connect(lab.broker(0).address())?;
-    wire.create_topic("in", 1, 3)?;
-    cluster.wait_in_sync()?;
+    create_topic(&lab, "in", 1)?;
     let coordinator = coordinator(&lab, "writer")?;
     let mut wire = Wire::connect(lab.broker(coordinator).address())?;
     let owner = wire.init_producer("writer")?;
