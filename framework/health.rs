@@ -16,7 +16,8 @@ pub enum State {
     Retrying(String),
     /// Trying again after a failure; the text says which.
     Recovering(String),
-    /// Given up until an operator acts; the text says why.
+    /// Given up until an operator acts; the text says why. A partition that stopped for what looks like a wrong setting is
+    /// tried again after three times `retry_most`, unless it was the reading that failed.
     Failed(String),
 }
 

@@ -23,9 +23,10 @@
 //! says so.
 //!
 //! One hole is Kafka's own: in the transaction protocol that librdkafka speaks a delayed request of one transaction is
-//! accepted inside the next one of the same producer epoch. Every form of it that could be provoked on a real broker is
-//! closed by replacing the producer in time; should one get past that, the result is a duplicate that the inbox removes,
-//! not a loss, on brokers that verify transactional writes. Others are refused at start.
+//! accepted inside the next one of the same producer epoch. Every form in which the client itself repeats the request is
+//! closed by replacing the producer in time. A copy that something between client and broker makes by itself is not
+//! noticed: a message may come twice, which the inbox removes, and a group's offset may go back for a moment. Nothing is
+//! lost, on brokers that verify transactional writes. Others are refused at start.
 //!
 //! # Where to begin
 //! - [`Event`](event::Event): what travels. [`Handler`](handler::Handler): what you write; its documentation is the

@@ -121,7 +121,8 @@ impl<D: Enqueue> Outbox<D> {
         Ok(Outgoing::ids(messages))
     }
 
-    /// Wakes a relay in this process after your own commit. Only saves the wait until its next look, 50 ms at most.
+    /// Wakes a relay in this process after your own commit. Only saves the wait until its next look, the relay's `poll_idle`
+    /// at most (50 ms by default).
     pub fn committed(&self) {
         self.0.enqueued();
     }

@@ -82,8 +82,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Waits until every component is at work: for ever where one [`Failed`](State::Failed). Which and why, [`health`](
-    /// Self::health) says; wait with a time-out, and print it.
+    /// Waits until every component is at work: as long as one is [`Failed`](State::Failed), mostly for ever. Which and why,
+    /// [`health`](Self::health) says; wait with a time-out, and print it.
     pub async fn ready(&self) {
         self.health.ready().await;
     }

@@ -1,4 +1,4 @@
-//! The services at every crash point: `cargo test --all-features --example orders`.
+//! The services at the processor's crash points: `cargo test --all-features --example orders`.
 
 use sqlx::SqliteConnection;
 use tidelock::{

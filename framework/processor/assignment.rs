@@ -1,4 +1,4 @@
-//! The table of protocol.md: what the fence's next offset (D) and the log's committed offset (K) mean together.
+//! The table of the take-over: what the fence's next offset (D) and the log's committed offset (K) mean together.
 
 use crate::{
     database::{Database, Fence},

@@ -25,10 +25,10 @@ impl StartAt {
     }
 }
 
-/// What to do when Kafka has an offset of the group but the database has never seen the partition.
+/// What to do when Kafka has an offset of the group but the database has no fence row of the partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Adopt {
-    /// Start at Kafka's offset if the database has never seen the group on this topic, else stop.
+    /// Start at Kafka's offset if the partition never had a fence row in this database, else stop the partition.
     #[default]
     Auto,
     /// Start at Kafka's offset.

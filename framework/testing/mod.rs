@@ -1,8 +1,8 @@
 //! For the tests of your handlers (feature `testing`).
 //!
-//! [`CrashPoints`] runs a processor, as your service makes it, on an embedded log and a database of its own, kills it at every
-//! crash point of the protocol, starts it anew, and compares what came of it with a run without a crash: a handler that keeps
-//! something outside of its transaction, and would do it twice after a crash, is found.
+//! [`CrashPoints`] runs a processor, as your service makes it, on an embedded log and a database of its own, kills it at the
+//! processor's crash points P1 to P8, starts it anew, and compares what came of it with a run without a crash: a handler that
+//! keeps something outside of its transaction, and would do it twice after a crash, is found.
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};

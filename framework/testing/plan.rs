@@ -87,7 +87,7 @@ const fn entry(point: Point, fate: Fate, steps: &'static [(Seam, Deed)]) -> Entr
     Entry { point, fate, steps }
 }
 
-/// Every crash point of the processor.
+/// The processor's crash points P1 to P8. Not P9, for which an output must be refused.
 pub(super) const PLAN: &[Entry] = {
     use Deed::{Kill, KillAfter, KillNext, Leave, LoseAnswer, LoseRequest, Stop};
     use Fate::{AnswerLost, Killed, Replaced, RequestLost, Revoked, Stopped};

@@ -1,4 +1,4 @@
-//! P1 to P8: the processor dies, a successor takes over.
+//! P1 to P6: the processor dies, a successor takes over. P7 to P9 are in `zombies.rs`.
 
 use super::scene::Scene;
 

@@ -12,7 +12,8 @@ pub struct PostgresConfig {
     /// The schema of the framework's own tables. Defaults to `tidelock`.
     pub schema: String,
     /// The most connections for handlers and for the service itself: one for each partition that may be assigned here,
-    /// over all processors, and what the service needs besides. Defaults to 16.
+    /// over all processors, and what the service needs besides. The framework opens up to 4 more for what must not wait for
+    /// handlers, and a relay one for each shard that it has. Defaults to 16.
     pub max_connections: u32,
     /// How long to wait for a connection. Defaults to 10 s.
     pub connect_timeout: Duration,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::config::Problems;
 
-/// Limits and time-outs of the embedded log; named and preset as the ones of Kafka where there are such.
+/// Limits and time-outs of the embedded log; named and preset as the ones of Kafka where there are such, but for the
+/// largest record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EmbeddedConfig {
     /// Whether absent topics are created. Defaults to true.
@@ -26,7 +27,7 @@ pub struct EmbeddedConfig {
     pub init_timeout: Duration,
     /// How long a question for offsets waits for an open transaction. Defaults to 10 s.
     pub query_timeout: Duration,
-    /// The largest record in bytes; larger ones are refused. Defaults to 1 MiB.
+    /// The largest record in bytes; larger ones are refused. Defaults to 1 MiB; Kafka's `max_message_size` to 1,000,000.
     pub max_message_bytes: usize,
     /// For how long records are kept, tombstones of compacted topics included. Defaults to 7 days.
     pub retention: Duration,

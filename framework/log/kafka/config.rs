@@ -65,8 +65,9 @@ pub struct KafkaConfig {
     /// How long a record waits for others to travel with; those that come while others are on their way travel
     /// together anyhow. Defaults to 0.
     pub linger: Duration,
-    /// How long one call within a transaction may take until its producer is given up; the call that adds the offsets,
-    /// which is two requests, may take twice `socket_timeout` if that is shorter. Defaults to 20 s.
+    /// How long one call within a transaction may take; the commit, which waits for the records first, twice that, and the
+    /// call that adds the offsets, which is two requests, twice `socket_timeout` if that is shorter. After 2 s more its
+    /// producer is given up. Defaults to 20 s.
     pub call_timeout: Duration,
     /// How long a new producer may take to be initialised, retries included. Defaults to 45 s.
     pub init_timeout: Duration,

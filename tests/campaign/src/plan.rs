@@ -1,4 +1,5 @@
-//! The schedule: which faults, in which order, for how long. A pure function of seed, number and classes.
+//! The schedule: which faults, in which order, for how long. A pure function of the list of faults, the seed, the number and the
+//! classes.
 
 use std::{fmt, time::Duration};
 
