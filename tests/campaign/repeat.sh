@@ -1,9 +1,10 @@
 #!/bin/sh
-# Repeats the run of a history: its commit, its options, its schedule. What the machine makes of that is not the same each time.
+# Repeats the run of a history: its commit, its profile, its options, its schedule. What the machine makes of that is not the same
+# each time. A history whose commit ends in + is of a tree with changes, and is refused.
 #     tests/campaign/repeat.sh tests/campaign/histories/HISTORY.jsonl [further options of campaign]
 # The commit is checked out and built in target/repeat.
 set -eu
-[ $# -ge 1 ] || { sed -n '2,4s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 history=$1
 shift
 # The first line has "commit", and "command" as it was given, whose paths are not ours.
@@ -19,10 +20,10 @@ for word in words:
         given or next(words)
     elif word != "--keep":
         options.append(word)
-print(start["commit"], previous, *options)
+print(start["commit"], start.get("profile", "release"), previous, *options)
 '
 found=$(python3 -c "$of_history" "$history")
-read -r commit previous options <<EOF
+read -r commit profile previous options <<EOF
 $found
 EOF
 case $commit in
@@ -36,9 +37,11 @@ if [ ! -d "$tree" ]; then
 fi
 export CARGO_TARGET_DIR="$tree/target"
 cd "$tree"
-cargo build --quiet --release -p tidelock-campaign -p tidelock-checker --bins
+built=$profile
+[ "$profile" != dev ] || built=debug
+cargo build --quiet --profile "$profile" -p tidelock-campaign -p tidelock-checker --bins
 if [ "$previous" = yes ]; then
-    set -- --previous "$(PROFILE=release tests/campaign/previous.sh)" "$@"
+    set -- --previous "$(PROFILE="$profile" tests/campaign/previous.sh)" "$@"
 fi
 # shellcheck disable=SC2086
-exec "$CARGO_TARGET_DIR/release/campaign" $options "$@"
+exec "$CARGO_TARGET_DIR/$built/campaign" $options "$@"

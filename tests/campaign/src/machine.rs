@@ -1,6 +1,6 @@
 //! Where and with what a run was made, for its history.
 
-use std::{fs, path::Path, process::Command, thread};
+use std::{fs, path::Path, thread};
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 pub(crate) fn facts() -> Value {
     let cores = thread::available_parallelism().map_or(0, usize::from);
     json!({
-        "commit": commit(),
+        // Of the tree that this was built from, with `+` where it had changes (`build.rs`).
+        "commit": env!("CAMPAIGN_COMMIT"),
         "cores": cores,
         "memory_mib": memory_mib(),
         "kernel": first_line("/proc/sys/kernel/osrelease"),
@@ -16,18 +17,6 @@ pub(crate) fn facts() -> Value {
         "profile": if cfg!(debug_assertions) { "dev" } else { "release" },
         "command": std::env::args().collect::<Vec<_>>().join(" "),
     })
-}
-
-/// The commit this was built from, with `+` where the tree has changes.
-fn commit() -> String {
-    let git = |args: &[&str]| {
-        let output = Command::new("git").args(args).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let hash = git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
-    let dirty =
-        git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| !changes.is_empty());
-    if dirty { hash + "+" } else { hash }
 }
 
 fn memory_mib() -> u64 {
