@@ -3,10 +3,10 @@
 use std::str::FromStr;
 
 macro_rules! classes {
-    ($($(#[$doc:meta])* $variant:ident = $number:literal $name:literal,)+) => {
+    ($(#[doc = $doc:literal] $variant:ident = $number:literal $name:literal,)+) => {
         /// A class of faults.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub(crate) enum Class { $($(#[$doc])* $variant = $number,)+ }
+        pub(crate) enum Class { $(#[doc = $doc] $variant = $number,)+ }
 
         impl Class {
             pub(crate) const ALL: &[Self] = &[$(Self::$variant,)+];
@@ -14,6 +14,11 @@ macro_rules! classes {
             /// The name in the table and on the command line.
             pub(crate) const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What is done, in a line.
+            pub(crate) fn doc(self) -> &'static str {
+                match self { $(Self::$variant => $doc.trim_start(),)+ }
             }
         }
     };

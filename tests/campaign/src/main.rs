@@ -150,7 +150,11 @@ fn main() -> ExitCode {
         false => plan::plan(&faults, cli.seed, cli.faults, &cli.classes),
     };
     if cli.list {
-        tell(table::faults(&faults, &cli.classes));
+        faults.retain(|fault| cli.classes.is_empty() || cli.classes.contains(&fault.class));
+        for class in Class::ALL.iter().filter(|class| faults.iter().any(|fault| fault.class == **class)) {
+            tell(format_args!("{:2}  {:12} {}", class.number(), class.name(), class.doc()));
+        }
+        tell(table::faults(&faults));
         return ExitCode::SUCCESS;
     }
     if cli.plan {

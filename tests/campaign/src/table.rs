@@ -20,10 +20,10 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
-/// All faults of these classes, or of all.
-pub(crate) fn faults(faults: &[Fault], classes: &[Class]) -> Table {
+/// All of these faults.
+pub(crate) fn faults(faults: &[Fault]) -> Table {
     let mut table = table(["class", "fault", "what is done", "what must hold", "flows within"]);
-    for fault in faults.iter().filter(|fault| classes.is_empty() || classes.contains(&fault.class)) {
+    for fault in faults {
         table.add_row([
             format!("{} {}", fault.class.number(), fault.class.name()),
             fault.name.clone(),
