@@ -1,5 +1,6 @@
 //! The code of the README: an event goes from a PostgreSQL transaction through Kafka into a handler and out again.
-//! Run it with servers: `cargo run -p tidelock-lab -- run -- cargo run --example quickstart`.
+//! Run it with servers:
+//! `TIDELOCK_RELAY_NAME=quickstart cargo run -p tidelock-lab -- run -- cargo run --example quickstart`.
 #![cfg_attr(rustfmt, rustfmt_skip)]
 #![expect(clippy::print_stdout, reason = "an example")]
 
@@ -40,19 +41,19 @@ impl Handler<Postgres> for Reserve {
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let settings = Settings::from_env("TIDELOCK_")?; // TIDELOCK_KAFKA_BROKERS, TIDELOCK_DATABASE_URL, ...
+    let settings = Settings::from_env("TIDELOCK_")?; // TIDELOCK_KAFKA_BROKERS, TIDELOCK_DATABASE_URL, TIDELOCK_RELAY_NAME, ...
     let database = Postgres::connect(settings.database).await?;
     database.migrate().await?;
     sqlx::query("CREATE TABLE IF NOT EXISTS reserved (order_id bigint, sku text)").execute(database.pool()).await?;
     let pipeline = Pipeline::builder(Kafka::new(settings.kafka)?, database.clone())
-        .relay(RelayConfig::new("quickstart"))
+        .relay(settings.relay)
+        .processor_defaults(settings.processor)
         .processor(Processor::new("inventory").handle(Reserve))
         .build()?;
     pipeline.start().await?;
 
     let mut transaction = database.pool().begin().await?; // your business transaction
-    let order = OrderPlaced { order: 1, sku: "tide-1".into() };
-    let id = database.outbox().enqueue(&mut transaction, &order).await?;
+    let id = database.outbox().enqueue(&mut transaction, &OrderPlaced { order: 1, sku: "tide-1".into() }).await?;
     transaction.commit().await?;
     println!("enqueued {id}");
     // README ends

@@ -22,6 +22,7 @@ async fn the_code_of_the_readme_runs() {
         Command::new(&example)
             .env("TIDELOCK_KAFKA_BROKERS", kafka)
             .env("TIDELOCK_DATABASE_URL", url)
+            .env("TIDELOCK_RELAY_NAME", "quickstart")
             .output()
             .unwrap()
     };
