@@ -19,7 +19,7 @@ WHAT YOUR MESSAGES NEED
   SEQ       counts the messages of a producer from 1; a transaction that is rolled back burns numbers
   KEYSEQ    counts the committed messages of a record key from 1, without gaps; 0: no order is promised
   TXN       the producer's business transaction; OF: how many messages that one has
-  COPY      0; outputs of a handler take all fields from their input and count its outputs 0, 1, ..
+  COPY      0; outputs of a handler take all fields from their input and count its outputs 0, 1, .., at most 256 of them
   AT        when it was enqueued, in milliseconds since 1970
   CRC       8 hex digits, CRC-32 (IEEE) over: the key's length (32 bits, little endian, ffffffff for none), the key, the
             payload's length likewise, the payload, and the nine fields with the space after each
@@ -27,8 +27,9 @@ WHAT YOUR MESSAGES NEED
 
 WHAT YOUR DATABASE NEEDS
   A row for each message, written in its business transaction (--ledger), and a row for each message that was handled,
-  written by the handler without any unique key (--effects). Any tables will do, in PostgreSQL: give the queries. Without
-  --database nothing is a phantom, effects and copies are not judged, and only gaps of KEYSEQ tell what is lost.";
+  written by the handler without any unique key (--effects; --no-effects if there are none). Any tables will do, in
+  PostgreSQL: give the queries. Without --database nothing is a phantom, effects and copies are not judged, and only gaps of
+  KEYSEQ tell what is lost.";
 
 const EXAMPLES: &str = "\
 EXAMPLES
@@ -38,6 +39,9 @@ EXAMPLES
   During the run, in another terminal (Ctrl-C, SIGTERM or the end of its stdin stops it):
       checker watch --kafka localhost:9092 --run r1 --topic orders --topic stock --group inventory \\
           --summary watch.json --progress progress.jsonl
+
+  The same in the background, where stdin is closed: it goes on until SIGTERM
+      checker watch --detached --kafka localhost:9092 --run r1 --topic orders --summary watch.json &
 
   After it:
       checker judge --kafka localhost:9092 --run r1 --in orders --out stock --watch watch.json \\
