@@ -35,7 +35,8 @@
 //! - [`Kafka`](log::kafka::Kafka) or, without a server, [`Embedded`](log::embedded::Embedded) on one side,
 //!   [`Postgres`](database::postgres::Postgres) or [`Sqlite`](database::sqlite::Sqlite) on the other.
 //!
-//! The repository's DESIGN.md has the map of the files, the life of one message, and what is not obvious.
+//! The repository's DESIGN.md has the map of the files, the life of one message, and what is not obvious; docs/runbook.md says
+//! what to do when something stops, and which rights are needed.
 
 pub mod commit;
 pub mod config;

@@ -8,7 +8,7 @@ pub const RELAY_TRANSACTIONS: &str = "tidelock_relay_transactions_total";
 pub const QUARANTINED: &str = "tidelock_quarantined_total";
 /// Counter: producers replaced. Labels: `component` (`relay` or `processor`), `reason`.
 pub const ROTATIONS: &str = "tidelock_producer_rotations_total";
-/// Counter: messages whose handler's effect was committed. Label: `group`.
+/// Counter: records of committed batches, also those that no handler takes or the inbox had. Label: `group`.
 pub const HANDLED: &str = "tidelock_processor_handled_total";
 /// Counter: messages that the inbox had already. Label: `group`.
 pub const DUPLICATES: &str = "tidelock_processor_duplicates_total";
