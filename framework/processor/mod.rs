@@ -46,8 +46,8 @@ use crate::{
     failpoint::{Point, hit},
     handler::Handler,
     health::{Health, State},
-    log::{Assignment, Cleanup, Consumer, ConsumerEvent, Log, Received, Subscription, TopicSpec},
-    policy::{Action, action, advice},
+    log::{Assignment, Cleanup, Consumer, ConsumerEvent, Log, Subscription, TopicSpec},
+    policy::{Action, action},
     retry::{Backoff, Portion},
     seen,
 };
@@ -245,7 +245,7 @@ impl<D: Database> Runner<D> {
                             denied.remove(&(assignment.topic.clone(), assignment.partition));
                         }
                         partition.valve.arrived(&records);
-                        let _ = partition.chunks.send((flow, records));
+                        let _ = partition.chunks.send(Chunk::Records(flow, records));
                     }
                 }
                 Some(ConsumerEvent::Assigned(partitions)) => {
@@ -276,10 +276,9 @@ impl<D: Database> Runner<D> {
                 }
                 Some(ConsumerEvent::Failed(at, failure)) => {
                     error!(processor = name, partition = %at, error = %failure, "the partition cannot be read");
-                    end(running.remove(&at).into_iter(), false).await;
-                    let part = format!("{name} {at}");
                     if action(failure.kind()) == Action::Recover {
-                        self.health.set(&part, State::Recovering(failure.to_string()));
+                        end(running.remove(&at).into_iter(), false).await;
+                        self.health.set(&format!("{name} {at}"), State::Recovering(failure.to_string()));
                         // No second worker under this assignment: what the first one submitted may still wait at the
                         // committer. The call makes the member join again, and be assigned anew.
                         let consumer = consumer.clone();
@@ -295,13 +294,8 @@ impl<D: Database> Runner<D> {
                             tokio::time::sleep(pause).await;
                             consumer.start(&at, 0).await
                         });
-                    } else {
-                        self.health.set(&part, State::Failed(failure.to_string()));
-                        tokio::spawn(give_up.clone().run_until_cancelled_owned(explain(
-                            shared.clone(),
-                            at,
-                            part,
-                        )));
+                    } else if let Some(partition) = running.get(&at) {
+                        let _ = partition.chunks.send(Chunk::End(failure));
                     }
                 }
                 Some(ConsumerEvent::Fatal(failure)) => break Err(failure),
@@ -332,7 +326,7 @@ impl<D: Database> Runner<D> {
     }
 
     fn start(&self, shared: &Arc<Shared<D>>, at: Assignment) -> Running {
-        let (sender, chunks) = mpsc::unbounded_channel::<(u64, Vec<Received>)>();
+        let (sender, chunks) = mpsc::unbounded_channel();
         let config = &self.config;
         let valve = Arc::new(Valve::new(
             shared.consumer.clone(),
@@ -349,6 +343,7 @@ impl<D: Database> Runner<D> {
             valve: valve.clone(),
             waiting: VecDeque::new(),
             flow: 0,
+            end: None,
             next: 0,
             claim: 0,
             in_flight: None,
@@ -366,16 +361,6 @@ impl<D: Database> Runner<D> {
             partition.finish().await;
         });
         Running { revoked, chunks: sender, valve, task }
-    }
-}
-
-/// Says more of a partition that cannot be read on, where it is that its topic is another one.
-async fn explain<D: Database>(shared: Arc<Shared<D>>, at: Assignment, part: String) {
-    let key = FenceKey { group: shared.group.clone(), topic: at.topic.clone(), partition: at.partition };
-    let Some(failure) = shared.other_topic(&key).await else { return };
-    error!(partition = part, error = %failure, advice = advice(failure.kind()), "the partition stopped");
-    if shared.consumer.holds(&at) {
-        shared.health.set(&part, State::Failed(failure.to_string()));
     }
 }
 

@@ -1,6 +1,6 @@
 //! One assigned partition: take over, then batch after batch.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc};
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -27,8 +27,13 @@ use crate::{
 /// does not show.
 const TROUBLED_AFTER: u32 = 3;
 
-/// Records of one flow, in order.
-pub(crate) type Chunk = (u64, Vec<Received>);
+/// What the consumer hands on.
+pub(crate) enum Chunk {
+    /// Records of one flow, in order.
+    Records(u64, Vec<Received>),
+    /// Why nothing follows, until an operator acts.
+    End(Error),
+}
 
 /// A partition from its assignment to its end.
 pub(crate) struct Partition<D: Database> {
@@ -41,6 +46,8 @@ pub(crate) struct Partition<D: Database> {
     pub(crate) waiting: VecDeque<Received>,
     /// The flow that `waiting` belongs to.
     pub(crate) flow: u64,
+    /// Why nothing comes after `waiting`.
+    pub(crate) end: Option<Error>,
     /// The next offset the database has not seen, as this worker knows it.
     pub(crate) next: i64,
     /// The claim of the fence row, as this worker knows it.
@@ -74,7 +81,7 @@ impl<D: Database> Partition<D> {
         loop {
             let before = self.next;
             let failure = match self.hold().await {
-                Ok(never) => match never {},
+                Ok(end) => return self.stop(end).await,
                 Err(failure) => failure,
             };
             match action(failure.kind()) {
@@ -98,6 +105,19 @@ impl<D: Database> Partition<D> {
         }
     }
 
+    /// What came before is handled: an operator who passes over what cannot be read passes over nothing else.
+    async fn stop(&self, failure: Error) {
+        let show = |failure: Error| {
+            error!(processor = self.name(), error = %failure, advice = advice(failure.kind()), "the partition stopped");
+            self.shared.health.set(&self.name(), State::Failed(failure.to_string()));
+        };
+        show(failure);
+        if let Some(failure) = self.shared.other_topic(&self.key).await {
+            show(failure);
+        }
+        std::future::pending().await
+    }
+
     /// Waits for the transaction in flight, so that the next owner finds it decided.
     pub(crate) async fn finish(mut self) {
         if let Some(in_flight) = self.in_flight.take() {
@@ -105,7 +125,8 @@ impl<D: Database> Partition<D> {
         }
     }
 
-    async fn hold(&mut self) -> Result<Infallible> {
+    /// Answers why nothing follows, once everything else is handled.
+    async fn hold(&mut self) -> Result<Error> {
         if self.in_flight.is_some() {
             // Whatever it says: two submissions of one partition must never be under way together.
             verdict(&mut self.in_flight).await;
@@ -117,23 +138,28 @@ impl<D: Database> Partition<D> {
         debug!(processor = self.name(), offset = self.next, flow = self.flow, "reading");
         self.shared.health.set(&self.name(), State::Ready);
         loop {
-            self.receive().await?;
+            if let Some(end) = self.receive().await? {
+                return Ok(end);
+            }
             self.batch().await?;
         }
     }
 
-    /// Waits until there is something to handle; settles the last batch meanwhile.
-    async fn receive(&mut self) -> Result<()> {
+    /// Waits until there is something to handle; settles the last batch meanwhile. `Some`: there will be nothing.
+    async fn receive(&mut self) -> Result<Option<Error>> {
         loop {
             while let Ok(chunk) = self.chunks.try_recv() {
                 self.keep(chunk);
             }
             if !self.waiting.is_empty() {
-                return Ok(());
+                return Ok(None);
+            }
+            if self.in_flight.is_none() && self.end.is_some() {
+                return Ok(self.end.take());
             }
             tokio::select! {
                 biased;
-                chunk = self.chunks.recv() => match chunk {
+                chunk = self.chunks.recv(), if self.end.is_none() => match chunk {
                     Some(chunk) => self.keep(chunk),
                     None => return Err(Error::new(Kind::Stopped, "the consumer ended")),
                 },
@@ -142,7 +168,14 @@ impl<D: Database> Partition<D> {
         }
     }
 
-    fn keep(&mut self, (flow, records): Chunk) {
+    fn keep(&mut self, chunk: Chunk) {
+        let (flow, records) = match chunk {
+            Chunk::Records(flow, records) => (flow, records),
+            Chunk::End(failure) => {
+                self.end = Some(failure);
+                return;
+            }
+        };
         for record in records {
             if flow == self.flow && record.offset >= self.next || left_out(Variant::StaleRecords) {
                 self.waiting.push_back(record);

@@ -23,7 +23,7 @@ use crate::{
     handler::{Context, Outcome},
     log::{
         Bounds, Commit, ConsumerEvents, GroupMetadata, Handback, KnownTopics, PartitionOffset, Producer,
-        Record, Refusal, Rotation,
+        Received, Record, Refusal, Rotation,
     },
     message::{Headers, Key, Message},
 };
@@ -55,6 +55,8 @@ struct World {
     begins: AtomicUsize,
     /// How many partitions each transaction had.
     together: Mutex<Vec<usize>>,
+    /// The offset that was sent last with each transaction.
+    committed: Mutex<Vec<i64>>,
     topics: AtomicUsize,
     ids: AtomicUsize,
 }
@@ -72,6 +74,7 @@ impl Told {
             starts: AtomicUsize::new(0),
             begins: AtomicUsize::new(0),
             together: Mutex::default(),
+            committed: Mutex::default(),
             topics: AtomicUsize::new(0),
             ids: AtomicUsize::new(0),
         }))
@@ -170,6 +173,7 @@ impl Producer for Told {
 
     async fn send_offsets(&mut self, offsets: &[PartitionOffset], _: GroupMetadata) -> Result<()> {
         self.0.together.lock().unwrap().push(offsets.len());
+        self.0.committed.lock().unwrap().extend(offsets.last().map(|last| last.offset));
         Ok(())
     }
 
@@ -436,6 +440,26 @@ async fn a_handler_that_does_not_end_is_given_up() {
     assert_eq!(told.0.begins.load(Ordering::SeqCst), 1, "the first start");
     tokio::time::sleep(Duration::from_secs(2)).await;
     until("handled", || told.0.begins.load(Ordering::SeqCst) == 2).await;
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// Who passes over the record that cannot be read must not pass over those before it.
+#[tokio::test(start_paused = true)]
+async fn what_came_before_a_record_that_cannot_be_read_is_handled() {
+    let (told, stop, health) = (Told::new(Trouble::None), CancellationToken::new(), Health::default());
+    let running = member(&told, health.clone(), &stop).await;
+    until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
+    // The first one takes 5 minutes.
+    told.tell(with_payload(0, "1"));
+    told.tell(record(1));
+    told.tell(ConsumerEvent::Failed(at(), Error::new(Kind::Corrupt, "offset 2 cannot be read")));
+    tokio::time::sleep(Duration::from_secs(310)).await;
+    let failed = Some(State::Failed("offset 2 cannot be read".to_owned()));
+    until("seen", || health.report().remove("processor group topic[0]") == failed).await;
+    let committed = told.0.committed.lock().unwrap().clone();
+    assert_eq!(committed.last(), Some(&2), "{committed:?}");
+    assert_eq!(told.0.starts.load(Ordering::SeqCst), 1, "the member joined again");
     stop.cancel();
     running.await.unwrap().unwrap();
 }
