@@ -99,7 +99,12 @@ impl KnownTopics {
     }
 
     /// Needs no right but to see it.
-    pub(crate) async fn is_there(&self, topic: &str) -> bool {
+    async fn is_there(&self, topic: &str) -> bool {
         self.log.topic_id(topic).await.is_ok()
+    }
+
+    /// Whether the log is there to tell of this topic. One without ids never does.
+    pub(crate) async fn is_seen(&self, topic: &str) -> bool {
+        matches!(self.log.topic_id(topic).await, Ok(Some(_)))
     }
 }

@@ -66,9 +66,9 @@ pub struct ProcessorConfig {
     pub inbox: bool,
     /// How long ids are kept. Defaults to 7 days, as Kafka keeps records by default.
     pub inbox_retention: Duration,
-    /// How long a handler may take for one message; then everything is rolled back, and the message is tried again. What
-    /// the database still does for it goes on there: `statement_timeout` and `lock_timeout` are the service's to set.
-    /// Defaults to 5 minutes.
+    /// How long a handler may take for one message; then everything is rolled back, and the message is tried again. What the
+    /// database does for it at that moment goes on there: in SQLite the rollback waits for it, in PostgreSQL it ends some seconds
+    /// after its connection was given up, which `answer_timeout` limits. Defaults to 5 minutes.
     pub handler_timeout: Duration,
     /// The first wait after a failed execution. Defaults to 100 ms.
     pub retry_first: Duration,

@@ -1,6 +1,6 @@
 //! One assigned partition: take over, then batch after batch.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -26,6 +26,10 @@ use crate::{
 /// How often a record, or the database before it, fails until health says so: what passes by itself, as a deadlock does,
 /// does not show.
 const TROUBLED_AFTER: u32 = 3;
+
+/// How long a partition waits that has failed before a record that cannot be read. Only a member that joins again gets what
+/// came before it once more, and all of its group share anew then.
+const JOINS_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// What the consumer hands on.
 pub(crate) enum Chunk {
@@ -99,10 +103,19 @@ impl<D: Database> Partition<D> {
                     failures = if self.next == before { failures + 1 } else { 1 };
                     recovering(&name, &failure, failures);
                     self.shared.health.set(&name, State::Recovering(failure.to_string()));
-                    tokio::time::sleep(backoff.wait(failures)).await;
+                    let pause = if self.has_ended() { JOINS_AGAIN_AFTER } else { backoff.wait(failures) };
+                    tokio::time::sleep(pause).await;
                 }
             }
         }
+    }
+
+    /// Whether nothing can be read on from where it was.
+    fn has_ended(&mut self) -> bool {
+        while let Ok(chunk) = self.chunks.try_recv() {
+            self.keep(chunk);
+        }
+        self.end.is_some()
     }
 
     /// What came before is handled: an operator who passes over what cannot be read passes over nothing else.

@@ -36,6 +36,7 @@ enum Trouble {
     NeverCommits,
     /// The same, once.
     FirstNotCommitted,
+    SecondNotCommitted,
     CommitterPanics,
     WorkerPanics,
     /// The first two questions after the start are answered as if there were no topic.
@@ -180,6 +181,9 @@ impl Producer for Told {
     async fn commit(&mut self) -> Commit {
         match self.0.trouble {
             Trouble::NeverCommits => Commit::Aborted(Error::new(Kind::Config, "not authorised")),
+            Trouble::SecondNotCommitted if self.0.begins.load(Ordering::SeqCst) == 2 => {
+                Commit::Aborted(Error::new(Kind::Timeout, "too slow"))
+            }
             Trouble::FirstNotCommitted if self.0.begins.load(Ordering::SeqCst) == 1 => {
                 Commit::Aborted(Error::new(Kind::Timeout, "too much at once"))
             }
@@ -460,6 +464,24 @@ async fn what_came_before_a_record_that_cannot_be_read_is_handled() {
     let committed = told.0.committed.lock().unwrap().clone();
     assert_eq!(committed.last(), Some(&2), "{committed:?}");
     assert_eq!(told.0.starts.load(Ordering::SeqCst), 1, "the member joined again");
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+/// What came before a record that cannot be read is had again only by joining again, which all of the group notice.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_fails_before_a_record_that_cannot_be_read_does_not_join_again_at_once() {
+    let (told, stop, health) =
+        (Told::new(Trouble::SecondNotCommitted), CancellationToken::new(), Health::default());
+    let running = member(&told, health.clone(), &stop).await;
+    let starts = || told.0.starts.load(Ordering::SeqCst);
+    until("started", || starts() == 1).await;
+    told.tell(record(0));
+    told.tell(ConsumerEvent::Failed(at(), Error::new(Kind::Corrupt, "offset 1 cannot be read")));
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert_eq!(starts(), 1);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(starts(), 2);
     stop.cancel();
     running.await.unwrap().unwrap();
 }

@@ -39,6 +39,9 @@ const RELEASE_INTERVAL: Duration = Duration::from_secs(1);
 /// The same where a release has left something that is asked for: what waits behind it gets no shorter.
 const RELEASE_AGAIN: Duration = Duration::from_millis(10);
 
+/// How often in a row a topic without a leader is waited for. What is refused again must be asked for again.
+const UNAVAILABLE: u32 = 3;
+
 /// What a relayed shard keeps from one session to the next.
 pub(crate) struct ShardRelay<S: Source> {
     pub(crate) log: Arc<dyn Log>,
@@ -51,11 +54,15 @@ pub(crate) struct ShardRelay<S: Source> {
     pub(crate) known: Option<u64>,
     /// What was seen to exist stays known: a rotation asks nobody again.
     pub(crate) topics: KnownTopics,
-    /// Then the next session does not begin with a release: it would hold back everything else for as long as it fails.
-    /// Nor is it ready before one has succeeded.
+    /// When somebody may have asked for a release. `None` after one has failed: the next session does not begin with it, for it
+    /// would hold back everything else for as long as it fails.
+    pub(crate) release_due: Option<Instant>,
+    /// Then it is not ready before one has succeeded.
     pub(crate) release_failed: bool,
     /// How many rows go into one transaction.
     pub(crate) portion: Portion,
+    /// How often in a row a topic could not be looked at that something is to be released to.
+    pub(crate) unavailable: HashMap<Arc<str>, u32>,
     /// How much of what is released does.
     pub(crate) released: Portion,
     /// Rows that the log refused, until their quarantine is confirmed.
@@ -70,7 +77,6 @@ struct Session<'a, S: Source> {
     position: Position,
     envelope: Envelope,
     sorting: Sorting,
-    release_due: Instant,
     /// It has published, or has nothing to publish.
     at_work: bool,
 }
@@ -156,7 +162,6 @@ impl<S: Source> ShardRelay<S> {
             envelope: Envelope::new(self.config.source()),
             sorting: Sorting::new(held),
             at_work: false,
-            release_due: Instant::now() + if self.release_failed { RELEASE_INTERVAL } else { Duration::ZERO },
             shard: self,
         };
         let cleaner = Cleaner::spawn(session.shard.source.clone(), session.shard.config.database_timeout);
@@ -164,8 +169,12 @@ impl<S: Source> ShardRelay<S> {
             if let Some(rotation) = session.producer.must_rotate() {
                 return Ok(rotation);
             }
-            if session.release_due <= Instant::now() {
+            // A rotation does not put it off.
+            let release_due =
+                *session.shard.release_due.get_or_insert_with(|| Instant::now() + RELEASE_INTERVAL);
+            if release_due <= Instant::now() {
                 session.shard.release_failed = true;
+                session.shard.release_due = None;
                 let released = session.release().await;
                 if released.as_ref().is_err_and(|failure| failure.kind() != Kind::Refused) {
                     session.shard.released.failed();
@@ -173,7 +182,8 @@ impl<S: Source> ShardRelay<S> {
                 let more = released?;
                 session.shard.release_failed = false;
                 session.show();
-                session.release_due = Instant::now() + if more { RELEASE_AGAIN } else { RELEASE_INTERVAL };
+                let pause = if more { RELEASE_AGAIN } else { RELEASE_INTERVAL };
+                session.shard.release_due = Some(Instant::now() + pause);
                 continue;
             }
             let planned = tokio::select! {
@@ -181,7 +191,7 @@ impl<S: Source> ShardRelay<S> {
                 () = stop.cancelled() => return Err(Error::new(Kind::Stopped, "the relay was stopped")),
                 () = cleaner.ended() => return Err(cleaning_failed()),
                 planned = ahead.next() => planned?,
-                () = tokio::time::sleep_until(session.release_due) => continue,
+                () = tokio::time::sleep_until(release_due) => continue,
             };
             let Some(planned) = planned else {
                 session.at_work = true;
@@ -348,11 +358,20 @@ impl<S: Source> Session<'_, S> {
             let topic = &each.message.topic;
             if !asked.contains_key(topic) {
                 let refusal = match self.shard.topics.refusal(topic).await {
-                    // It may not be looked at, or has no leader: waited for, it would hold up the releases of all others.
-                    // Where no topic is told of, the log itself is away.
-                    Err(error) if self.shard.topics.is_there(topic).await => Some(error.to_string()),
+                    // Waited for, it would hold up the releases of all other topics.
+                    Err(error) if error.kind() == Kind::Denied => Some(error.to_string()),
+                    // It has no leader, or the log is away, and all with it.
+                    Err(error) if self.shard.topics.is_seen(topic).await => {
+                        let times = self.shard.unavailable.entry(topic.clone()).or_default();
+                        *times += 1;
+                        if *times < UNAVAILABLE {
+                            return Err(error);
+                        }
+                        Some(error.to_string())
+                    }
                     answer => answer?,
                 };
+                self.shard.unavailable.remove(topic);
                 asked.insert(topic.clone(), refusal);
             }
             refused.extend(asked[topic].clone().map(|reason| (each.entry, reason)));

@@ -167,7 +167,7 @@ impl Log for Told {
     async fn topic_id(&self, topic: &str) -> Result<Option<String>> {
         match self.world().gone.contains(topic) {
             true => Err(Error::new(Kind::Unavailable, "there is no such topic")),
-            false => Ok(None),
+            false => Ok(Some("the first one".to_owned())),
         }
     }
 }
@@ -389,6 +389,37 @@ async fn a_release_to_a_topic_that_cannot_be_looked_at_is_refused_again() {
     }
 }
 
+/// It has one again after some seconds.
+#[tokio::test(start_paused = true)]
+async fn a_release_waits_for_a_leader_for_a_while() {
+    let world =
+        World { troubled: [("orders", Kind::Config)].into(), gone: ["orders"].into(), ..World::default() };
+    let stage = Stage::start(world, &["orders"]).await;
+    let entries = stage.quarantined(1).await;
+    stage.world().troubled = [("orders", Kind::Unavailable)].into();
+    stage.world().gone.clear();
+    stage.database.release(of(&entries, "orders")).await.unwrap();
+    stage.recovering("something is wrong with orders").await;
+    stage.world().troubled.clear();
+    stage.published("orders", 1).await;
+    stage.end().await;
+}
+
+/// It comes before a release every time: each session has one transaction.
+#[tokio::test(start_paused = true)]
+async fn what_is_published_with_a_new_producer_each_time_puts_no_release_off() {
+    let stage = releasing().await;
+    stage.world().late = None;
+    stage.world().rotates = true;
+    for _ in 0..100 {
+        stage.enqueue("open").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    stage.published("orders", 1).await;
+    stage.ready().await;
+    stage.end().await;
+}
+
 /// While the log is away, what is asked for stays asked for.
 #[tokio::test(start_paused = true)]
 async fn a_release_waits_for_a_log_that_is_away() {
@@ -399,6 +430,8 @@ async fn a_release_waits_for_a_log_that_is_away() {
     stage.world().troubled = [("orders", Kind::Unavailable)].into();
     stage.database.release(of(&entries, "orders")).await.unwrap();
     stage.recovering("something is wrong with orders").await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert!(stage.quarantined(1).await[0].release_asked);
     stage.world().troubled.clear();
     stage.world().gone.clear();
     stage.published("orders", 1).await;

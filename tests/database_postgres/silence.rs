@@ -173,6 +173,24 @@ async fn a_silent_connection_costs_one_answer_timeout() {
     assert!(began.elapsed() < 2 * answer_timeout + Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
+/// With what its transaction has locked: else it would take one of the server's connections, and so would the next attempt.
+#[tokio::test]
+async fn a_statement_that_waits_for_a_lock_ends_once_it_is_given_up() {
+    let shop = fenced().await;
+    let answer_timeout = Duration::from_secs(1);
+    let config = PostgresConfig { url: shop.url.clone().into(), answer_timeout, ..PostgresConfig::default() };
+    let postgres = Postgres::connect(config).await.unwrap();
+    let mut other = shop.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE effect").execute(&mut *other).await.unwrap();
+    let mut unit = postgres.begin().await.unwrap();
+    let lock = sqlx::query("LOCK TABLE effect").execute(unit.connection());
+    assert!(tokio::time::timeout(Duration::from_secs(1), lock).await.is_err());
+    unit.rollback().await;
+    let waiting = "pg_locks WHERE NOT granted \
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    eventually("nobody waits", async || shop.count(waiting).await == 0).await;
+}
+
 /// While another instance is waited for, which may take longer than any other answer.
 #[tokio::test]
 async fn an_upgrade_gives_a_silent_server_up() {

@@ -116,7 +116,8 @@ impl Postgres {
     /// Uses the service's own pool for handlers; `config.url` and `config.max_connections` do not matter then. A
     /// connection whose server is gone without a word keeps its place in such a pool until the operating system gives
     /// it up, unless the pool's `after_release` closes what does not answer; and one that was at rest costs whoever is
-    /// given it the pool's whole `acquire_timeout`, unless its `before_acquire` gives it up sooner.
+    /// given it the pool's whole `acquire_timeout`, unless its `before_acquire` gives it up sooner. A statement that waits for a
+    /// lock when its connection is given up waits on in the server, unless `client_connection_check_interval` is set.
     ///
     /// # Errors
     /// Kind `Config` for settings that cannot be right.
