@@ -16,6 +16,11 @@ def percentile(values, part):
     return ordered[max(0, -(-len(ordered) * part // 100) - 1)]
 
 
+def figures(values):
+    """p50, p99 and the largest of times in ms, in s."""
+    return [f"{percentile(values, part) / 1000:.1f}" if values else "" for part in (50, 99, 100)]
+
+
 def table(head, rows):
     print("| " + " | ".join(head) + " |")
     print("|" + "---|" * len(head))
@@ -37,7 +42,7 @@ def main(paths):
         happened = {event["id"]: event.get("came_about", True) for event in events if event["event"] == "injected"}
         verdict = next((event for event in reversed(events) if event["event"] == "verdict"), None)
         # The fault during which somebody pressed Ctrl-C.
-        interrupted = 0
+        interrupted, mine = 0, []
         for event in events:
             if event["event"] != "recovered":
                 continue
@@ -51,6 +56,7 @@ def main(paths):
                 slow.append((None, fault["what"], path))
                 continue
             recoveries[fault["class"]].append(event["after_ms"])
+            mine.append(event["after_ms"])
             slow.append((event["after_ms"], fault["what"], path))
         seen = (verdict or {}).get("records_in", start["messages"])
         messages += seen
@@ -58,11 +64,12 @@ def main(paths):
         if verdict:
             verdicts.update(verdict["checker"])
             wrong = ", ".join(f"{name} {count}" for name, count in verdict["checker"].items() if count) or "0"
-        name = os.path.basename(path)
+        name = os.path.splitext(os.path.basename(path))[0]
+        here = os.path.relpath(path, os.path.dirname(__file__))
         peak = max((verdict or {}).get("memory_peak_bytes", {}).values(), default=0) / 2**20
         runs.append(
             (
-                f"[{name.removesuffix('.jsonl')}](histories/{name})",
+                f"[{name}]({here})",
                 start["command"].split("campaign ", 1)[-1].split(" --previous")[0].split(" --keep")[0],
                 start["commit"][:8] + ("+" if start["commit"].endswith("+") else ""),
                 start["profile"],
@@ -70,16 +77,16 @@ def main(paths):
                 f"{seen:,}",
                 wrong,
                 len((verdict or {}).get("findings", [])),
+                *figures(mine),
                 f"{(events[-1]['t'] - start['t']) / 1000:.0f}",
                 f"{peak:.0f}",
             )
         )
     head = ("history", "options", "commit", "profile", "faults", "messages", "verdicts other than 0", "findings")
-    table((*head, "seconds", "peak MiB"), runs)
+    table((*head, "recovery p50 s", "p99 s", "max s", "seconds", "peak MiB"), runs)
 
     def row(name, times, values):
-        figures = [percentile(values, part) / 1000 for part in (50, 99, 100)] if values else [0, 0, 0]
-        return (name, *times, *(f"{figure:.1f}" for figure in figures))
+        return (name, *times, *figures(values))
 
     everything = [value for values in recoveries.values() for value in values]
     rows = [row(name, (injected[name], missed[name]), recoveries[name]) for name in sorted(injected)]

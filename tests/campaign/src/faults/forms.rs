@@ -252,6 +252,8 @@ fn foreign(world: &World) -> Result<Ongoing> {
         world.demand(&name, &format!("the quarantine of {refused} outputs"), WITHIN, || {
             world.db.number(&*held).is_ok_and(|held| held == refused)
         });
+        // What was aborted with the refused ones is sent again.
+        world.demand(&name, "that all outputs are sent", WITHIN, || sent(world, &scene).unwrap_or(false));
         world.crew.dismiss(&name)?;
         let values: Vec<_> = rows
             .iter()
@@ -265,6 +267,20 @@ fn foreign(world: &World) -> Result<Ongoing> {
         world.db.run(format!("DELETE FROM {}", scene.effects))?;
         Ok(())
     }))
+}
+
+/// Whether the group's offsets are those of the fence rows: then the outputs of the last batches are published.
+fn sent(world: &World, scene: &Scene) -> Result<bool> {
+    let committed = world.cluster.committed_of(&scene.group, &scene.input)?;
+    let fences = world.db.rows(format!(
+        "SELECT partition, next_offset FROM tidelock.fence WHERE \"group\" = '{}' AND topic = '{}'",
+        scene.group, scene.input
+    ))?;
+    let reached = |row| {
+        let (partition, next): (i32, i64) = (sqlx::Row::get(row, 0), sqlx::Row::get(row, 1));
+        committed.get(partition as usize) == Some(&Some(next))
+    };
+    Ok(fences.iter().all(reached))
 }
 
 /// Adds the header that says which it is, as the last one.

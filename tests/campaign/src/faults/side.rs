@@ -115,6 +115,13 @@ impl Side {
         Some(said[at..].chars().take(400).take_while(|char| *char != '\n').collect())
     }
 
+    /// What a member says of the topic when it is not there.
+    pub(super) fn missing(&self, world: &World) -> Option<String> {
+        let said = self.said(world);
+        let at = said.find(&format!(" topic {}\": Recovering(\"", self.topic))?;
+        Some(said[at..].chars().take(400).take_while(|char| *char != '\n').collect())
+    }
+
     /// Ends the members and the topic.
     pub(super) fn end(self, world: &World) -> Result<()> {
         self.members.iter().for_each(|member| world.crew.dismiss_if_there(member));
