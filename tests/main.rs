@@ -9,10 +9,8 @@ mod database_postgres;
 mod database_sqlite;
 mod log_embedded;
 mod log_kafka;
-mod model;
 mod pipeline;
 mod settings;
-mod simulation;
 #[cfg(feature = "testing")]
 mod testing_kit;
 mod witness;

@@ -1,7 +1,7 @@
 //! The real relay and the real processor on the embedded log and SQLite in memory, with faults at every call of both
 //! seams, on a clock that nobody waits for: each seed is a history, and every history is judged.
 //!
-//! `TIDELOCK_TEST_SEED=42 cargo test --all-features --test main simulation::replay -- --nocapture` lives one history
+//! `TIDELOCK_TEST_SEED=42 cargo test --all-features --test computed simulation::replay -- --nocapture` lives one history
 //! again and prints it; `TIDELOCK_TEST_HISTORIES=1000000 ... simulation::campaign` is the large form. `./check` compiles it with
 //! `CARGO_PROFILE_TEST_OPT_LEVEL=1`: a history takes less than half the CPU time.
 

@@ -30,7 +30,7 @@ use super::{
     fate::{Fate, Life, Status},
     store::Store,
 };
-use crate::crash::verdict::Verdict;
+use crate::verdict::Verdict;
 
 const SCHEMA: &str = "
     CREATE TABLE ledger (key text NOT NULL, n integer NOT NULL, PRIMARY KEY (key, n));
