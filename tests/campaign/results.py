@@ -70,7 +70,7 @@ def main(paths):
         runs.append(
             (
                 f"[{name}]({here})",
-                start["command"].split("campaign ", 1)[-1].split(" --previous")[0].split(" --keep")[0],
+                start["command"].split("campaign ", 1)[-1].split(" --previous")[0].split(" --keep")[0].split(" --directory")[0],
                 start["commit"][:8] + ("+" if start["commit"].endswith("+") else ""),
                 start["profile"],
                 sum(event["event"] == "recovered" for event in events) - interrupted,
