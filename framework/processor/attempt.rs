@@ -96,16 +96,19 @@ async fn run<D: Database>(
         let mut context = Context::new(unit.connection(), origin);
         let handled = AssertUnwindSafe(handler.handle(record, meta, &mut context)).catch_unwind();
         let limit = shared.config.handler_timeout;
-        let outcome = timeout(limit, handled)
-            .await
-            .map_err(|_| late(limit))
-            .and_then(|ended| {
-                ended.unwrap_or_else(|panic| {
-                    Err(Error::panicked(Kind::Handler, "the handler", panic.as_ref()))
-                })
-            })
-            .or_else(|error| if left_out(Variant::ErrorSwallowed) { Ok(Outcome::Skip) } else { Err(error) })
-            .map_err(at)?;
+        let outcome = match timeout(limit, handled).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(panic)) => Err(Error::panicked(Kind::Handler, "the handler", panic.as_ref())),
+            // It may wait for a host that is gone without a word, and would for ever.
+            Err(_) => Err(Error::new(
+                Kind::Timeout,
+                format!("the handler did not end within handler_timeout = {limit:?}"),
+            )),
+        };
+        let outcome = match outcome {
+            Err(_) if left_out(Variant::ErrorSwallowed) => Outcome::Skip,
+            outcome => outcome.map_err(at)?,
+        };
         if outcome == Outcome::Done {
             let emitted = outputs.len();
             outputs.extend(context.into_outputs());
@@ -124,11 +127,6 @@ async fn run<D: Database>(
         unit.retract(&key.group, &left).await.map_err(|error| Failure::At(used - 1, error))?;
     }
     Ok((outputs, used, duplicates))
-}
-
-/// It may wait for a host that is gone without a word, and would for ever.
-fn late(limit: Duration) -> Error {
-    Error::new(Kind::Timeout, format!("the handler did not end within handler_timeout = {limit:?}"))
 }
 
 fn uses_inbox<D: Database>(shared: &Shared<D>) -> bool {

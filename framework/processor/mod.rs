@@ -50,6 +50,7 @@ use crate::{
     policy::{Action, action},
     retry::{Backoff, Portion},
     seen,
+    time::end_by,
 };
 
 /// How long a partition that is taken away may take to see its last transaction decided; whoever gets it next waits
@@ -387,10 +388,7 @@ async fn end(running: impl Iterator<Item = Running>, lost: bool) {
     hit(Point::P7);
     running.iter().for_each(|each| each.revoked.cancel());
     let patience = tokio::time::Instant::now() + if lost { Duration::ZERO } else { PATIENCE };
-    for mut each in running {
-        if tokio::time::timeout_at(patience, &mut each.task).await.is_err() {
-            each.task.abort();
-            let _ = each.task.await;
-        }
+    for each in running {
+        end_by(patience, each.task).await;
     }
 }

@@ -91,8 +91,7 @@ impl<D: Database> Partition<D> {
             match action(failure.kind()) {
                 Action::End if !self.shared.consumer.holds(&self.at) => return,
                 Action::Stop => {
-                    error!(processor = name, error = %failure, advice = advice(failure.kind()), "the partition stopped");
-                    self.shared.health.set(&name, State::Failed(failure.to_string()));
+                    self.stopped(&failure);
                     if failure.kind() != Kind::Config {
                         return std::future::pending().await;
                     }
@@ -112,23 +111,22 @@ impl<D: Database> Partition<D> {
 
     /// Whether nothing can be read on from where it was.
     fn has_ended(&mut self) -> bool {
-        while let Ok(chunk) = self.chunks.try_recv() {
-            self.keep(chunk);
-        }
+        self.keep_all();
         self.end.is_some()
     }
 
     /// What came before is handled: an operator who passes over what cannot be read passes over nothing else.
     async fn stop(&self, failure: Error) {
-        let show = |failure: Error| {
-            error!(processor = self.name(), error = %failure, advice = advice(failure.kind()), "the partition stopped");
-            self.shared.health.set(&self.name(), State::Failed(failure.to_string()));
-        };
-        show(failure);
+        self.stopped(&failure);
         if let Some(failure) = self.shared.other_topic(&self.key).await {
-            show(failure);
+            self.stopped(&failure);
         }
         std::future::pending().await
+    }
+
+    fn stopped(&self, failure: &Error) {
+        error!(processor = self.name(), error = %failure, advice = advice(failure.kind()), "the partition stopped");
+        self.shared.health.set(&self.name(), State::Failed(failure.to_string()));
     }
 
     /// Waits for the transaction in flight, so that the next owner finds it decided.
@@ -161,9 +159,7 @@ impl<D: Database> Partition<D> {
     /// Waits until there is something to handle; settles the last batch meanwhile. `Some`: there will be nothing.
     async fn receive(&mut self) -> Result<Option<Error>> {
         loop {
-            while let Ok(chunk) = self.chunks.try_recv() {
-                self.keep(chunk);
-            }
+            self.keep_all();
             if !self.waiting.is_empty() {
                 return Ok(None);
             }
@@ -178,6 +174,13 @@ impl<D: Database> Partition<D> {
                 },
                 (verdict, batch) = verdict(&mut self.in_flight) => self.judge(verdict, &batch).await?,
             }
+        }
+    }
+
+    /// Takes what has come.
+    fn keep_all(&mut self) {
+        while let Ok(chunk) = self.chunks.try_recv() {
+            self.keep(chunk);
         }
     }
 

@@ -36,6 +36,7 @@ enum Trouble {
     NeverCommits,
     /// The same, once.
     FirstNotCommitted,
+    /// The same, with the second one.
     SecondNotCommitted,
     CommitterPanics,
     WorkerPanics,
@@ -273,6 +274,62 @@ async fn member(told: &Told, health: Health, stop: &CancellationToken) -> JoinHa
     running
 }
 
+/// A member of its own that holds a partition and reads it.
+struct Member {
+    told: Told,
+    health: Health,
+    stop: CancellationToken,
+    running: JoinHandle<Result<()>>,
+}
+
+impl Member {
+    async fn reading(trouble: Trouble) -> Self {
+        let member = Self::start(trouble).await;
+        until("started", || member.starts() == 1).await;
+        member
+    }
+
+    async fn start(trouble: Trouble) -> Self {
+        let (told, stop, health) = (Told::new(trouble), CancellationToken::new(), Health::default());
+        let running = member(&told, health.clone(), &stop).await;
+        Self { told, health, stop, running }
+    }
+
+    fn tell(&self, event: ConsumerEvent) {
+        self.told.tell(event);
+    }
+
+    /// How often it began to read.
+    fn starts(&self) -> usize {
+        self.told.0.starts.load(Ordering::SeqCst)
+    }
+
+    /// How many transactions it began, the one after its start included.
+    fn begins(&self) -> usize {
+        self.told.0.begins.load(Ordering::SeqCst)
+    }
+
+    fn state(&self) -> Option<State> {
+        self.health.report().remove("processor group topic[0]")
+    }
+
+    async fn seen(&self, holds: impl Fn(&State) -> bool) {
+        until("seen", || self.state().as_ref().is_some_and(&holds)).await;
+    }
+
+    /// Its topic is another one, and health says so.
+    async fn sees_another_topic(&self) {
+        let says = |text: &str| text.contains("second") && text.contains("first");
+        self.seen(|state| matches!(state, State::Failed(text) if says(text))).await;
+    }
+
+    async fn end(self) -> Health {
+        self.stop.cancel();
+        self.running.await.unwrap().unwrap();
+        self.health
+    }
+}
+
 /// What the first worker submitted may still wait at the committer: a second one would submit it again.
 #[tokio::test]
 async fn a_partition_that_cannot_be_read_gets_no_second_worker_under_its_assignment() {
@@ -320,20 +377,12 @@ async fn nothing_is_left_of_a_member_that_is_dropped() {
 
 #[tokio::test]
 async fn transactions_that_fail_for_good_are_tried_again_slowly_and_seen() {
-    let (told, stop, health) =
-        (Told::new(Trouble::NeverCommits), CancellationToken::new(), Health::default());
-    let running = member(&told, health.clone(), &stop).await;
-    until("seen", || {
-        let report = health.report();
-        let partition = report.get("processor group topic[0]");
-        matches!(partition, Some(State::Recovering(text)) if text.contains("not authorised"))
-    })
-    .await;
+    let member = Member::start(Trouble::NeverCommits).await;
+    member.seen(|state| matches!(state, State::Recovering(text) if text.contains("not authorised"))).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let times = told.0.begins.load(Ordering::SeqCst);
+    let times = member.begins();
     assert!((2..20).contains(&times), "{times} transactions in 0.3 s");
-    stop.cancel();
-    running.await.unwrap().unwrap();
+    member.end().await;
 }
 
 /// What is too much for the time of a transaction must not be tried together for ever.
@@ -419,167 +468,121 @@ fn with_payload(offset: i64, payload: &'static str) -> ConsumerEvent {
 
 #[tokio::test(start_paused = true)]
 async fn a_record_that_fails_again_and_again_shows_in_health() {
-    let (told, stop, health) = (Told::new(Trouble::None), CancellationToken::new(), Health::default());
-    let running = member(&told, health.clone(), &stop).await;
-    until("ready", || health.is_ready()).await;
-    told.tell(with_payload(7, "not what it should be"));
-    until("seen", || {
-        let report = health.report();
-        let state = report.get("processor group topic[0]");
-        matches!(state, Some(State::Retrying(text)) if text.contains("offset 7 failed 3 times"))
-    })
-    .await;
-    stop.cancel();
-    running.await.unwrap().unwrap();
+    let member = Member::start(Trouble::None).await;
+    until("ready", || member.health.is_ready()).await;
+    member.tell(with_payload(7, "not what it should be"));
+    member
+        .seen(|state| matches!(state, State::Retrying(text) if text.contains("offset 7 failed 3 times")))
+        .await;
+    member.end().await;
 }
 
 /// A query of it may wait for a host that is gone without a word.
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_does_not_end_is_given_up() {
-    let (told, stop, health) = (Told::new(Trouble::None), CancellationToken::new(), Health::default());
-    let running = member(&told, health.clone(), &stop).await;
-    until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
-    told.tell(with_payload(0, "1"));
+    let member = Member::reading(Trouble::None).await;
+    member.tell(with_payload(0, "1"));
     tokio::time::sleep(Duration::from_secs(299)).await;
-    assert_eq!(told.0.begins.load(Ordering::SeqCst), 1, "the first start");
+    assert_eq!(member.begins(), 1, "the first start");
     tokio::time::sleep(Duration::from_secs(2)).await;
-    until("handled", || told.0.begins.load(Ordering::SeqCst) == 2).await;
-    stop.cancel();
-    running.await.unwrap().unwrap();
+    until("handled", || member.begins() == 2).await;
+    member.end().await;
 }
 
 /// Who passes over the record that cannot be read must not pass over those before it.
 #[tokio::test(start_paused = true)]
 async fn what_came_before_a_record_that_cannot_be_read_is_handled() {
-    let (told, stop, health) = (Told::new(Trouble::None), CancellationToken::new(), Health::default());
-    let running = member(&told, health.clone(), &stop).await;
-    until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
+    let member = Member::reading(Trouble::None).await;
     // The first one takes 5 minutes.
-    told.tell(with_payload(0, "1"));
-    told.tell(record(1));
-    told.tell(ConsumerEvent::Failed(at(), Error::new(Kind::Corrupt, "offset 2 cannot be read")));
+    member.tell(with_payload(0, "1"));
+    member.tell(record(1));
+    member.tell(ConsumerEvent::Failed(at(), Error::new(Kind::Corrupt, "offset 2 cannot be read")));
     tokio::time::sleep(Duration::from_secs(310)).await;
-    let failed = Some(State::Failed("offset 2 cannot be read".to_owned()));
-    until("seen", || health.report().remove("processor group topic[0]") == failed).await;
-    let committed = told.0.committed.lock().unwrap().clone();
+    member.seen(|state| *state == State::Failed("offset 2 cannot be read".to_owned())).await;
+    let committed = member.told.0.committed.lock().unwrap().clone();
     assert_eq!(committed.last(), Some(&2), "{committed:?}");
-    assert_eq!(told.0.starts.load(Ordering::SeqCst), 1, "the member joined again");
-    stop.cancel();
-    running.await.unwrap().unwrap();
+    assert_eq!(member.starts(), 1, "the member joined again");
+    member.end().await;
 }
 
 /// What came before a record that cannot be read is had again only by joining again, which all of the group notice.
 #[tokio::test(start_paused = true)]
 async fn a_member_that_fails_before_a_record_that_cannot_be_read_does_not_join_again_at_once() {
-    let (told, stop, health) =
-        (Told::new(Trouble::SecondNotCommitted), CancellationToken::new(), Health::default());
-    let running = member(&told, health.clone(), &stop).await;
-    let starts = || told.0.starts.load(Ordering::SeqCst);
-    until("started", || starts() == 1).await;
-    told.tell(record(0));
-    told.tell(ConsumerEvent::Failed(at(), Error::new(Kind::Corrupt, "offset 1 cannot be read")));
+    let member = Member::reading(Trouble::SecondNotCommitted).await;
+    member.tell(record(0));
+    member.tell(ConsumerEvent::Failed(at(), Error::new(Kind::Corrupt, "offset 1 cannot be read")));
     tokio::time::sleep(Duration::from_secs(50)).await;
-    assert_eq!(starts(), 1);
+    assert_eq!(member.starts(), 1);
     tokio::time::sleep(Duration::from_secs(20)).await;
-    assert_eq!(starts(), 2);
-    stop.cancel();
-    running.await.unwrap().unwrap();
+    assert_eq!(member.starts(), 2);
+    member.end().await;
 }
 
 /// What was asked before does not count: the log may have been set up anew since.
 #[tokio::test(start_paused = true)]
 async fn a_topic_that_was_created_again_is_noticed_at_every_take_over() {
-    let (told, stop, health) = (Told::new(Trouble::Recreated), CancellationToken::new(), Health::default());
-    let running = member(&told, health.clone(), &stop).await;
-    until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
-    told.tell(ConsumerEvent::Revoked { partitions: vec![at()], lost: false, handback: Handback::new(()) });
-    told.tell(ConsumerEvent::Assigned(vec![at()]));
-    until("seen", || {
-        let report = health.report();
-        let state = report.get("processor group topic[0]");
-        matches!(state, Some(State::Failed(text)) if text.contains("second") && text.contains("first"))
-    })
-    .await;
-    stop.cancel();
-    running.await.unwrap().unwrap();
+    let member = Member::reading(Trouble::Recreated).await;
+    member.tell(ConsumerEvent::Revoked { partitions: vec![at()], lost: false, handback: Handback::new(()) });
+    member.tell(ConsumerEvent::Assigned(vec![at()]));
+    member.sees_another_topic().await;
+    member.end().await;
 }
 
 /// A topic that was created again under the consumer has other records at the same offsets.
 #[tokio::test(start_paused = true)]
 async fn a_topic_that_was_created_again_stops_the_partition_before_the_next_batch() {
-    let (told, stop, health) = (Told::new(Trouble::Recreated), CancellationToken::new(), Health::default());
-    let running = member(&told, health.clone(), &stop).await;
-    until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
-    told.tell(record(0));
-    until("handled", || told.0.begins.load(Ordering::SeqCst) == 2).await;
+    let member = Member::reading(Trouble::Recreated).await;
+    member.tell(record(0));
+    until("handled", || member.begins() == 2).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
-    told.tell(record(1));
-    until("seen", || {
-        let report = health.report();
-        let state = report.get("processor group topic[0]");
-        matches!(state, Some(State::Failed(text)) if text.contains("second") && text.contains("first"))
-    })
-    .await;
-    told.tell(record(2));
+    member.tell(record(1));
+    member.sees_another_topic().await;
+    member.tell(record(2));
     tokio::time::sleep(Duration::from_secs(30)).await;
-    assert_eq!(told.0.begins.load(Ordering::SeqCst), 2, "records of the other topic were handled");
-    stop.cancel();
-    running.await.unwrap().unwrap();
+    assert_eq!(member.begins(), 2, "records of the other topic were handled");
+    member.end().await;
 }
 
 /// A topic with fewer records than the first one had shows as an offset that is not there.
 #[tokio::test]
 async fn a_partition_that_cannot_be_read_on_says_that_its_topic_is_another_one() {
-    let (told, stop, health) = (Told::new(Trouble::Recreated), CancellationToken::new(), Health::default());
-    let running = member(&told, health.clone(), &stop).await;
-    until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
-    told.tell(ConsumerEvent::Failed(at(), Error::new(Kind::Config, "no such offset")));
-    until("seen", || {
-        let report = health.report();
-        let state = report.get("processor group topic[0]");
-        matches!(state, Some(State::Failed(text)) if text.contains("second") && text.contains("first"))
-    })
-    .await;
-    stop.cancel();
-    running.await.unwrap().unwrap();
+    let member = Member::reading(Trouble::Recreated).await;
+    member.tell(ConsumerEvent::Failed(at(), Error::new(Kind::Config, "no such offset")));
+    member.sees_another_topic().await;
+    member.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_log_that_does_not_tell_the_id_again_stops_nothing() {
-    let (told, stop, health) = (Told::new(Trouble::NoId), CancellationToken::new(), Health::default());
-    let running = member(&told, health.clone(), &stop).await;
-    until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
+    let member = Member::reading(Trouble::NoId).await;
     for offset in 0..3 {
         tokio::time::sleep(Duration::from_secs(10)).await;
-        told.tell(record(offset));
-        until("handled", || told.0.begins.load(Ordering::SeqCst) == 2 + offset as usize).await;
+        member.tell(record(offset));
+        until("handled", || member.begins() == 2 + offset as usize).await;
     }
     assert_eq!(
-        told.0.ids.load(Ordering::SeqCst),
+        member.told.0.ids.load(Ordering::SeqCst),
         4 + 1,
         "the take-over, each batch, and the look at all topics"
     );
-    assert!(health.is_ready());
+    assert!(member.health.is_ready());
     // For ever is another thing.
     let topic = "processor group topic topic";
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let state = health.report().remove(topic);
+    let state = member.health.report().remove(topic);
     assert!(matches!(state, Some(State::Recovering(text)) if text == "nobody answers"));
-    stop.cancel();
-    running.await.unwrap().unwrap();
+    let health = member.end().await;
     assert!(health.report().is_empty(), "{:?}", health.report());
 }
 
 /// The start of a new group asks for its topic's partitions.
 #[tokio::test]
 async fn a_take_over_that_looks_misconfigured_is_tried_again() {
-    let (told, stop, health) = (Told::new(Trouble::LateTopic), CancellationToken::new(), Health::default());
-    let running = member(&told, health.clone(), &stop).await;
-    until("seen", || health.report().values().any(|state| matches!(state, State::Failed(_)))).await;
-    until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
-    until("ready", || health.is_ready()).await;
-    stop.cancel();
-    running.await.unwrap().unwrap();
+    let member = Member::start(Trouble::LateTopic).await;
+    member.seen(|state| matches!(state, State::Failed(_))).await;
+    until("started", || member.starts() == 1).await;
+    until("ready", || member.health.is_ready()).await;
+    member.end().await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, info};
 
@@ -31,6 +31,7 @@ use crate::{
     },
     retry::Portion,
     seen,
+    time::end_by,
 };
 
 /// How long shards may take to finish their transactions before they are dropped; the next holder's
@@ -177,11 +178,8 @@ impl<S: Source> Relay<S> {
         let running: Vec<Running> = running.collect();
         running.iter().for_each(|each| each.stop.cancel());
         let patience = Instant::now() + PATIENCE;
-        for mut each in running {
-            if timeout_at(patience, &mut each.task).await.is_err() {
-                each.task.abort();
-                let _ = each.task.await;
-            }
+        for each in running {
+            end_by(patience, each.task).await;
             self.health.remove(&each.name);
         }
     }

@@ -389,17 +389,23 @@ async fn a_release_to_a_topic_that_cannot_be_looked_at_is_refused_again() {
     }
 }
 
-/// It has one again after some seconds.
-#[tokio::test(start_paused = true)]
-async fn a_release_waits_for_a_leader_for_a_while() {
+/// One message of a topic that was not there, whose release waits for its leader.
+async fn releasing_without_leader(before: impl FnOnce(&mut World)) -> Stage {
     let world =
         World { troubled: [("orders", Kind::Config)].into(), gone: ["orders"].into(), ..World::default() };
     let stage = Stage::start(world, &["orders"]).await;
     let entries = stage.quarantined(1).await;
     stage.world().troubled = [("orders", Kind::Unavailable)].into();
-    stage.world().gone.clear();
+    before(&mut stage.world());
     stage.database.release(of(&entries, "orders")).await.unwrap();
     stage.recovering("something is wrong with orders").await;
+    stage
+}
+
+/// It has one again after some seconds.
+#[tokio::test(start_paused = true)]
+async fn a_release_waits_for_a_leader_for_a_while() {
+    let stage = releasing_without_leader(|world| world.gone.clear()).await;
     stage.world().troubled.clear();
     stage.published("orders", 1).await;
     stage.end().await;
@@ -423,13 +429,7 @@ async fn what_is_published_with_a_new_producer_each_time_puts_no_release_off() {
 /// While the log is away, what is asked for stays asked for.
 #[tokio::test(start_paused = true)]
 async fn a_release_waits_for_a_log_that_is_away() {
-    let world =
-        World { troubled: [("orders", Kind::Config)].into(), gone: ["orders"].into(), ..World::default() };
-    let stage = Stage::start(world, &["orders"]).await;
-    let entries = stage.quarantined(1).await;
-    stage.world().troubled = [("orders", Kind::Unavailable)].into();
-    stage.database.release(of(&entries, "orders")).await.unwrap();
-    stage.recovering("something is wrong with orders").await;
+    let stage = releasing_without_leader(|_| {}).await;
     tokio::time::sleep(Duration::from_secs(300)).await;
     assert!(stage.quarantined(1).await[0].release_asked);
     stage.world().troubled.clear();

@@ -7,6 +7,7 @@ tests/campaign/results.py tests/campaign/histories/*.jsonl
 import collections
 import json
 import os
+import re
 import sys
 
 
@@ -19,6 +20,11 @@ def percentile(values, part):
 def figures(values):
     """p50, p99 and the largest of times in ms, in s."""
     return [f"{percentile(values, part) / 1000:.1f}" if values else "" for part in (50, 99, 100)]
+
+
+def chosen(command):
+    """The options without those that say where things are."""
+    return re.sub(r" ?--(keep|(directory|previous) \S+)", "", command.split("campaign", 1)[-1]).strip()
 
 
 def table(head, rows):
@@ -70,7 +76,7 @@ def main(paths):
         runs.append(
             (
                 f"[{name}]({here})",
-                start["command"].split("campaign ", 1)[-1].split(" --previous")[0].split(" --keep")[0].split(" --directory")[0],
+                chosen(start["command"]),
                 start["commit"][:8] + ("+" if start["commit"].endswith("+") else ""),
                 start["profile"],
                 sum(event["event"] == "recovered" for event in events) - interrupted,

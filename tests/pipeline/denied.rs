@@ -3,33 +3,11 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tidelock::{health::State, prelude::*};
 use tidelock_lab::Right;
 
-use super::{Stage, authorizer, eventually, tell};
+use super::{eventually, tell, with_rights};
 use crate::witness::{self, Sent};
-
-macro_rules! events {
-    ($($name:ident: $topic:literal, $n:ident => $key:expr;)+) => {
-        $(
-            #[derive(Serialize, Deserialize)]
-            struct $name {
-                n: i64,
-            }
-
-            impl Event for $name {
-                const TYPE: &'static str = stringify!($name);
-                const TOPIC: &'static str = $topic;
-
-                fn key(&self) -> Key {
-                    let $n = self.n;
-                    $key.into()
-                }
-            }
-        )+
-    };
-}
 
 events! {
     Open: "denied.open", n => n;
@@ -61,9 +39,7 @@ impl Handler<Postgres> for Both {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_one_topic_wait_and_all_others_flow() {
-    let lab = authorizer().await;
-    let mut stage = Stage::new("denied").await;
-    stage.kafka_url = lab.kafka_url();
+    let (lab, stage) = with_rights("denied").await;
     for topic in [Open::TOPIC, Shut::TOPIC, Passed::TOPIC] {
         witness::create_topic(&stage.kafka_url, topic, 2, &[]).await;
     }
@@ -144,9 +120,7 @@ handlers! {
 /// An operator who gives a right back need not start anything again.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_a_right_goes_on_when_it_is_back() {
-    let lab = authorizer().await;
-    let mut stage = Stage::new("denied_for_a_while").await;
-    stage.kafka_url = lab.kafka_url();
+    let (lab, stage) = with_rights("denied_for_a_while").await;
     for topic in [Taken::TOPIC, Besides::TOPIC, Given::TOPIC] {
         witness::create_topic(&stage.kafka_url, topic, 2, &[]).await;
     }
@@ -201,9 +175,7 @@ async fn what_waits_for_a_right_goes_on_when_it_is_back() {
 /// A member hears once at most of a topic that it may not see, is given the others, and would say that all is well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_cannot_be_seen_shows_while_others_go_on() {
-    let lab = authorizer().await;
-    let mut stage = Stage::new("denied_to_see").await;
-    stage.kafka_url = lab.kafka_url();
+    let (lab, stage) = with_rights("denied_to_see").await;
     for topic in [Taken::TOPIC, Besides::TOPIC, Given::TOPIC] {
         witness::create_topic(&stage.kafka_url, topic, 2, &[]).await;
     }

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tidelock::{
     error::Kind,
     health::State,
@@ -13,37 +12,14 @@ use tidelock::{
 };
 use tidelock_lab::Right;
 
-use super::{Stage, authorizer, eventually, tell};
+use super::{Stage, eventually, tell, with_rights};
 use crate::witness::{self, Sent};
 
 const TOPIC: &str = "described.orders";
 
-#[derive(Serialize, Deserialize)]
-struct Ask {
-    n: i64,
-}
-
-impl Event for Ask {
-    const TYPE: &'static str = "Ask";
-    const TOPIC: &'static str = "described.asks";
-
-    fn key(&self) -> Key {
-        "k".into()
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Order {
-    n: i64,
-}
-
-impl Event for Order {
-    const TYPE: &'static str = "Order";
-    const TOPIC: &'static str = TOPIC;
-
-    fn key(&self) -> Key {
-        "k".into()
-    }
+events! {
+    Ask: "described.asks", _n => "k";
+    Order: TOPIC, _n => "k";
 }
 
 /// Emits an order for each ask.
@@ -95,9 +71,7 @@ async fn recovering(pipeline: &Pipeline, why: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_whose_settings_may_not_be_seen_is_waited_for() {
-    let lab = authorizer().await;
-    let mut stage = Stage::new("described").await;
-    stage.kafka_url = lab.kafka_url();
+    let (lab, stage) = with_rights("described").await;
     let progress: &str = format!("tidelock.{}.progress", stage.name).leak();
     let limit = async |bytes: Option<&'static str>| {
         let lab = lab.clone();
@@ -144,9 +118,7 @@ async fn a_topic_whose_settings_may_not_be_seen_is_waited_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn outputs_wait_as_well() {
-    let lab = authorizer().await;
-    let mut stage = Stage::new("described_outputs").await;
-    stage.kafka_url = lab.kafka_url();
+    let (lab, stage) = with_rights("described_outputs").await;
     for topic in [Ask::TOPIC, TOPIC] {
         witness::create_topic(&stage.kafka_url, topic, 1, &[]).await;
     }

@@ -17,6 +17,28 @@ use tidelock_lab::{Lab, Right};
 
 use crate::witness::{self, Found, Sent};
 
+/// Events with a number, and the key that is made of it.
+macro_rules! events {
+    ($($name:ident: $topic:expr, $n:ident => $key:expr;)+) => {
+        $(
+            #[derive(serde::Serialize, serde::Deserialize)]
+            struct $name {
+                n: i64,
+            }
+
+            impl Event for $name {
+                const TYPE: &'static str = stringify!($name);
+                const TOPIC: &'static str = $topic;
+
+                fn key(&self) -> Key {
+                    let $n = self.n;
+                    $key.into()
+                }
+            }
+        )+
+    };
+}
+
 mod build;
 mod denied;
 mod described;
@@ -99,10 +121,13 @@ impl Stage {
     }
 }
 
-/// A broker that asks for rights.
-async fn authorizer() -> Arc<Lab> {
+/// A stage whose broker is its own, and asks for rights.
+async fn with_rights(test: &str) -> (Arc<Lab>, Stage) {
     let start = || Lab::builder().postgres(false).authorizer(true).start().unwrap();
-    Arc::new(tokio::task::spawn_blocking(start).await.unwrap())
+    let lab = Arc::new(tokio::task::spawn_blocking(start).await.unwrap());
+    let stage = Stage::new(test).await;
+    let kafka_url = lab.kafka_url();
+    (lab, Stage { kafka_url, ..stage })
 }
 
 /// Takes a right away, or gives it back.

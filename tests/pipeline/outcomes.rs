@@ -15,32 +15,9 @@ use tidelock::{
 use super::{Stage, eventually};
 use crate::witness::{self, Sent};
 
-#[derive(Serialize, Deserialize)]
-struct Step {
-    n: i64,
-}
-
-impl Event for Step {
-    const TYPE: &'static str = "Step";
-    const TOPIC: &'static str = "outcomes.steps";
-
-    fn key(&self) -> Key {
-        "one".into()
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Stepped {
-    n: i64,
-}
-
-impl Event for Stepped {
-    const TYPE: &'static str = "Stepped";
-    const TOPIC: &'static str = "outcomes.stepped";
-
-    fn key(&self) -> Key {
-        "one".into()
-    }
+events! {
+    Step: "outcomes.steps", _n => "one";
+    Stepped: "outcomes.stepped", _n => "one";
 }
 
 /// 2 fails twice, 3 panics once, 4 is skipped, 5 swallows an error of the database once.
@@ -199,18 +176,8 @@ async fn what_cannot_be_committed_is_found_in_few_steps() {
     const LOST: i64 = 60;
     const REFUSED: i64 = 400;
 
-    #[derive(Serialize, Deserialize)]
-    struct Push {
-        n: i64,
-    }
-
-    impl Event for Push {
-        const TYPE: &'static str = "Push";
-        const TOPIC: &'static str = "few_steps.pushes";
-
-        fn key(&self) -> Key {
-            "one".into()
-        }
+    events! {
+        Push: "few_steps.pushes", _n => "one";
     }
 
     struct Pushed;

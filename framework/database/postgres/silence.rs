@@ -38,7 +38,7 @@ impl Silence {
         PgPoolOptions::new()
             .acquire_timeout(config.connect_timeout)
             .test_before_acquire(false)
-            .after_connect(|connection, _| Box::pin(async move { notice_closed(connection).await }))
+            .after_connect(|connection, _| Box::pin(notice_closed(connection)))
             .before_acquire(move |connection, at| {
                 let silence = theirs.clone();
                 Box::pin(async move {
@@ -71,8 +71,8 @@ impl Silence {
 /// transaction has locked, and take one of its connections: it is told to look whether anybody is there (from PostgreSQL 14 on;
 /// 0 is never).
 async fn notice_closed(connection: &mut PgConnection) -> sqlx::Result<()> {
-    let set = "SELECT set_config(name, '5s', false) FROM pg_settings \
-               WHERE name = 'client_connection_check_interval' AND setting = '0'";
+    let set = "SELECT set_config('client_connection_check_interval', '5s', false) \
+               WHERE current_setting('client_connection_check_interval', true) = '0'";
     sqlx::query(set).execute(connection).await.map(drop)
 }
 

@@ -150,7 +150,7 @@ fn main() -> ExitCode {
         false => plan::plan(&faults, cli.seed, cli.faults, &cli.classes),
     };
     if cli.list {
-        faults.retain(|fault| cli.classes.is_empty() || cli.classes.contains(&fault.class));
+        faults.retain(|fault| plan::chosen(fault.class, &cli.classes));
         for class in Class::ALL.iter().filter(|class| faults.iter().any(|fault| fault.class == **class)) {
             tell(format_args!("{:2}  {:12} {}", class.number(), class.name(), class.doc()));
         }

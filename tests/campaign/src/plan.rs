@@ -38,14 +38,18 @@ impl fmt::Display for Step {
     }
 }
 
+/// Whether a class is among those that were asked for: all, if none was.
+pub(crate) fn chosen(class: Class, classes: &[Class]) -> bool {
+    classes.is_empty() || classes.contains(&class)
+}
+
 /// The schedule. Classes take turns in an order that is shuffled anew each round, and so do the faults of each class:
 /// none comes again before all of its class have been there.
 pub(crate) fn plan(faults: &[Fault], seed: u64, count: usize, classes: &[Class]) -> Vec<Step> {
     let mut rng = Rng::with_seed(seed);
-    let chosen = |class: &Class| classes.is_empty() || classes.contains(class);
     let mut decks: Vec<Deck> = Class::ALL
         .iter()
-        .filter(|class| chosen(class))
+        .filter(|class| chosen(**class, classes))
         .map(|class| (0..faults.len()).filter(|at| faults[*at].class == *class).collect::<Vec<_>>())
         .filter(|of_class| !of_class.is_empty())
         .map(Deck::new)
@@ -62,8 +66,7 @@ pub(crate) fn plan(faults: &[Fault], seed: u64, count: usize, classes: &[Class])
 /// Every fault once, in shuffled order.
 pub(crate) fn each(faults: &[Fault], seed: u64, classes: &[Class]) -> Vec<Step> {
     let mut rng = Rng::with_seed(seed);
-    let chosen = |at: &usize| classes.is_empty() || classes.contains(&faults[*at].class);
-    let mut order: Vec<_> = (0..faults.len()).filter(chosen).collect();
+    let mut order: Vec<_> = (0..faults.len()).filter(|at| chosen(faults[*at].class, classes)).collect();
     rng.shuffle(&mut order);
     order.into_iter().enumerate().map(|(before, at)| Step::new(&mut rng, faults, before, at)).collect()
 }

@@ -272,15 +272,8 @@ fn foreign(world: &World) -> Result<Ongoing> {
 /// Whether the group's offsets are those of the fence rows: then the outputs of the last batches are published.
 fn sent(world: &World, scene: &Scene) -> Result<bool> {
     let committed = world.cluster.committed_of(&scene.group, &scene.input)?;
-    let fences = world.db.rows(format!(
-        "SELECT partition, next_offset FROM tidelock.fence WHERE \"group\" = '{}' AND topic = '{}'",
-        scene.group, scene.input
-    ))?;
-    let reached = |row| {
-        let (partition, next): (i32, i64) = (sqlx::Row::get(row, 0), sqlx::Row::get(row, 1));
-        committed.get(partition as usize) == Some(&Some(next))
-    };
-    Ok(fences.iter().all(reached))
+    let fences = super::side::fences(world, &scene.group, &scene.input)?;
+    Ok(fences.iter().all(|(partition, next)| committed.get(*partition as usize) == Some(&Some(*next))))
 }
 
 /// Adds the header that says which it is, as the last one.

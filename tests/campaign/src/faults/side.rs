@@ -94,15 +94,6 @@ impl Side {
         }
     }
 
-    /// The next offset of the group's fence, by partition.
-    pub(super) fn fences(&self, world: &World) -> Result<BTreeMap<i32, i64>> {
-        let rows = world.db.rows(format!(
-            "SELECT partition, next_offset FROM tidelock.fence WHERE \"group\" = '{}' AND topic = '{}'",
-            self.group, self.topic
-        ))?;
-        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
-    }
-
     /// What its members say of themselves, all of it.
     pub(super) fn said(&self, world: &World) -> String {
         self.members.iter().map(|member| world.log_of(member)).collect()
@@ -110,16 +101,12 @@ impl Side {
 
     /// The first state of a component that has given up.
     pub(super) fn failed(&self, world: &World) -> Option<String> {
-        let said = self.said(world);
-        let at = said.find("Failed(\"")?;
-        Some(said[at..].chars().take(400).take_while(|char| *char != '\n').collect())
+        quote(&self.said(world), "Failed(\"")
     }
 
     /// What a member says of the topic when it is not there.
     pub(super) fn missing(&self, world: &World) -> Option<String> {
-        let said = self.said(world);
-        let at = said.find(&format!(" topic {}\": Recovering(\"", self.topic))?;
-        Some(said[at..].chars().take(400).take_while(|char| *char != '\n').collect())
+        quote(&self.said(world), &format!(" topic {}\": Recovering(\"", self.topic))
     }
 
     /// Ends the members and the topic.
@@ -127,4 +114,18 @@ impl Side {
         self.members.iter().for_each(|member| world.crew.dismiss_if_there(member));
         world.pay(&self.topic)
     }
+}
+
+/// The line from there on, not more of it than a reader needs.
+fn quote(said: &str, from: &str) -> Option<String> {
+    let at = said.find(from)?;
+    Some(said[at..].chars().take(400).take_while(|char| *char != '\n').collect())
+}
+
+/// The next offset of a group's fence, by partition.
+pub(super) fn fences(world: &World, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>> {
+    let rows = world.db.rows(format!(
+        "SELECT partition, next_offset FROM tidelock.fence WHERE \"group\" = '{group}' AND topic = '{topic}'"
+    ))?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }

@@ -7,7 +7,10 @@ use serde_json::json;
 use tidelock_campaign::{Result, tables};
 use tidelock_lab::Partition;
 
-use super::{side::Side, succession::Stage};
+use super::{
+    side::{self, Side},
+    succession::Stage,
+};
 use crate::{
     class::Class,
     fault::{EXACTLY_ONCE, Fault, Ongoing, Part},
@@ -324,7 +327,7 @@ fn another_life(world: &World, life: Life) -> Result<Ongoing> {
     }
     // The position in the log follows the database's.
     world.sleep(Duration::from_secs(1));
-    let fences = side.fences(world)?;
+    let fences = side::fences(world, &side.group, &side.topic)?;
     if life == Life::Unseen {
         side.kill(world);
     }
