@@ -76,6 +76,9 @@ pub(crate) fn set(
     let lab = Lab::builder().brokers(3).proxied(true).authorizer(true).movable_clock(clocks);
     // As brokers are unless they are told otherwise.
     let lab = lab.kafka_setting("auto.create.topics.enable", true);
+    // A broker that comes back leads nothing until somebody looks, every five minutes unless told otherwise. With a fault every few
+    // seconds one broker would soon lead everything, and it answers the requests of one connection one after the other.
+    let lab = lab.kafka_setting("leader.imbalance.check.interval.seconds", 5);
     let lab = lab.java_option("-XX:TieredStopAtLevel=1");
     let lab = Arc::new(lab.postgres_setting("max_connections", 120).start()?);
     let runtime = Arc::new(Runtime::new()?);
