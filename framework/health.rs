@@ -16,9 +16,15 @@ pub enum State {
     Retrying(String),
     /// Trying again after a failure; the text says which.
     Recovering(String),
-    /// Given up until an operator acts; the text says why. A partition that stopped for what looks like a wrong setting is
-    /// tried again after three times `retry_most`, unless it was the reading that failed.
+    /// Given up until an operator acts; the text says why. What stopped for what looks like a wrong setting is tried again: a
+    /// component or a shard after 30 s, a partition after three times `retry_most`, unless it was the reading that failed.
     Failed(String),
+}
+
+/// A member whose partitions were all taken away: it may hold none for good, which the group tells it.
+pub(crate) fn without_partitions(lost: bool) -> State {
+    let why = if lost { "its place in the group was lost" } else { "the group shares its partitions anew" };
+    State::Recovering(why.to_owned())
 }
 
 /// The state of every component, by name.

@@ -213,10 +213,11 @@ impl<D: Database + Source> Builder<D> {
     }
 }
 
-/// Starts a component again after it lost its membership; a failure that an operator must mend leaves it down.
+/// Starts a component again after it lost its membership, or now and then if a setting seems wrong; any other failure that an
+/// operator must mend leaves it down.
 async fn keep_running(name: String, task: Arc<Task>, stop: CancellationToken, health: Health) {
     use crate::{
-        policy::{Action, action, recovering},
+        policy::{Action, CONFIG_AGAIN, action, recovering},
         retry::Backoff,
     };
     let backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(10) };
@@ -241,9 +242,47 @@ async fn keep_running(name: String, task: Arc<Task>, stop: CancellationToken, he
             Action::Stop | Action::End => {
                 error!(component = name, error = %failure, advice = advice(failure.kind()), "stopped");
                 health.set(&name, State::Failed(failure.to_string()));
-                stop.cancelled().await;
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(CONFIG_AGAIN), if failure.kind() == Kind::Config => {}
+                }
             }
         }
     }
     health.remove(&name);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// Brokers that have just started know no topic.
+    #[tokio::test(start_paused = true)]
+    async fn a_component_that_a_setting_has_stopped_looks_again() {
+        let times = Arc::new(AtomicU32::new(0));
+        let counted = times.clone();
+        let task: Task = Box::new(move |stop| {
+            let first = counted.fetch_add(1, Ordering::SeqCst) == 0;
+            Box::pin(async move {
+                if first {
+                    return Err(Error::new(Kind::Config, "no such topic"));
+                }
+                stop.cancelled().await;
+                Ok(())
+            })
+        });
+        let (stop, health) = (CancellationToken::new(), Health::default());
+        let running =
+            tokio::spawn(keep_running("one".to_owned(), Arc::new(task), stop.clone(), health.clone()));
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(health.report().remove("one"), Some(State::Failed("no such topic".to_owned())));
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(times.load(Ordering::SeqCst), 2);
+        stop.cancel();
+        running.await.unwrap();
+        assert!(health.report().is_empty(), "{:?}", health.report());
+    }
 }

@@ -1,8 +1,14 @@
 //! What to do about each kind of failure, and one sentence for whoever is on call.
 
+use std::time::Duration;
+
 use tracing::{info, warn};
 
 use crate::error::{Error, Kind};
+
+/// How long a component or a shard waits that a wrong setting has stopped: brokers that do not know a topic yet, or no more
+/// for a moment, answer as if it were one.
+pub(crate) const CONFIG_AGAIN: Duration = Duration::from_secs(30);
 
 /// What a component does with a failure that ends its current piece of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +40,9 @@ pub const fn action(kind: Kind) -> Action {
 /// What the operator can do, in one sentence.
 pub const fn advice(kind: Kind) -> &'static str {
     match kind {
-        Kind::Config => "correct the setting and start again; nothing was lost",
+        Kind::Config => {
+            "correct the topic, which is looked at again, or the setting and start again; nothing was lost"
+        }
         Kind::Denied => "give the right back, and it goes on by itself; nothing was lost",
         Kind::Timeout => "nothing to do unless it lasts: the broker or the database answers slowly",
         Kind::Unavailable => "nothing to do unless it lasts: look at the broker and the database",

@@ -45,7 +45,7 @@ use crate::{
     error::{Error, Kind, Result},
     failpoint::{Point, hit},
     handler::Handler,
-    health::{Health, State},
+    health::{Health, State, without_partitions},
     log::{Assignment, Cleanup, Consumer, ConsumerEvent, Log, Subscription, TopicSpec},
     policy::{Action, action},
     retry::{Backoff, Portion},
@@ -265,9 +265,8 @@ impl<D: Database> Runner<D> {
                         self.health.remove(&format!("{name} {at}"));
                     }
                     drop(handback);
-                    if lost && held.is_empty() {
-                        self.health
-                            .set(&name, State::Recovering("its place in the group was lost".to_owned()));
+                    if held.is_empty() {
+                        self.health.set(&name, without_partitions(lost));
                     }
                 }
                 Some(ConsumerEvent::Denied(failure)) => {

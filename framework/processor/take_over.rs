@@ -109,7 +109,9 @@ impl<D: Database> Partition<D> {
                 Ok(committed) => committed,
                 Err(error) if error.kind() == Kind::Timeout && left_out(Variant::TimeoutIsAbsent) => None,
                 Err(error) if error.kind() == Kind::Timeout => {
-                    self.end_transaction_of(&before.unwrap_or_default().owner).await?;
+                    if !self.end_transaction_of(&before.unwrap_or_default().owner).await? {
+                        return Err(error);
+                    }
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -121,13 +123,14 @@ impl<D: Database> Partition<D> {
     }
 
     /// The last owner may have died with a transaction open, which holds back readers until its time-out. One that is
-    /// alive is fenced by this too, and just takes a new producer.
-    async fn end_transaction_of(&self, owner: &str) -> Result<()> {
+    /// alive is fenced by this too, and just takes a new producer. Answers whether there is one beside us.
+    async fn end_transaction_of(&self, owner: &str) -> Result<bool> {
         if owner.is_empty() || owner == self.shared.transactional_id || left_out(Variant::NoOwnerFence) {
-            return Ok(());
+            return Ok(false);
         }
         info!(processor = self.name(), owner, "ending the open transaction of the last owner");
-        self.shared.log.producer(owner).await.map(drop)
+        self.shared.log.producer(owner).await?;
+        Ok(true)
     }
 
     async fn first_start(&self) -> Result<i64> {

@@ -47,6 +47,8 @@ enum Trouble {
     Recreated,
     /// The question for the topic's id is answered once, and never again.
     NoId,
+    /// The second transaction is not committed, and from then on the log does not tell the group's position.
+    Unstable,
 }
 
 struct World {
@@ -182,7 +184,7 @@ impl Producer for Told {
     async fn commit(&mut self) -> Commit {
         match self.0.trouble {
             Trouble::NeverCommits => Commit::Aborted(Error::new(Kind::Config, "not authorised")),
-            Trouble::SecondNotCommitted if self.0.begins.load(Ordering::SeqCst) == 2 => {
+            Trouble::SecondNotCommitted | Trouble::Unstable if self.0.begins.load(Ordering::SeqCst) == 2 => {
                 Commit::Aborted(Error::new(Kind::Timeout, "too slow"))
             }
             Trouble::FirstNotCommitted if self.0.begins.load(Ordering::SeqCst) == 1 => {
@@ -208,6 +210,10 @@ impl Consumer for Told {
     async fn committed(&self, _: &Assignment) -> Result<Option<i64>> {
         self.0.looks.fetch_add(1, Ordering::SeqCst);
         assert_ne!(self.0.trouble, Trouble::WorkerPanics, "in a worker");
+        if self.0.trouble == Trouble::Unstable && self.0.begins.load(Ordering::SeqCst) >= 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            return Err(Error::new(Kind::Timeout, "the position is not stable"));
+        }
         Ok(None)
     }
 
@@ -573,6 +579,30 @@ async fn a_log_that_does_not_tell_the_id_again_stops_nothing() {
     assert!(matches!(state, Some(State::Recovering(text)) if text == "nobody answers"));
     let health = member.end().await;
     assert!(health.report().is_empty(), "{:?}", health.report());
+}
+
+/// Whether it ever gets any again, the group says.
+#[tokio::test]
+async fn a_member_whose_partitions_were_all_taken_away_is_not_ready() {
+    let member = Member::reading(Trouble::None).await;
+    until("ready", || member.health.is_ready()).await;
+    member.tell(ConsumerEvent::Revoked { partitions: vec![at()], lost: false, handback: Handback::new(()) });
+    let group = || member.health.report().remove("processor group");
+    until("seen", || matches!(group(), Some(State::Recovering(_)))).await;
+    // Other members have them all.
+    member.tell(ConsumerEvent::Assigned(Vec::new()));
+    until("ready", || member.health.is_ready()).await;
+    member.end().await;
+}
+
+/// There is nobody else whose transaction could be ended.
+#[tokio::test]
+async fn a_position_that_the_log_keeps_back_shows_in_health() {
+    let member = Member::reading(Trouble::Unstable).await;
+    member.tell(record(0));
+    member.seen(|state| matches!(state, State::Recovering(text) if text.contains("not stable"))).await;
+    assert!(member.told.0.looks.load(Ordering::SeqCst) < 20, "without a pause");
+    member.end().await;
 }
 
 /// The start of a new group asks for its topic's partitions.

@@ -24,7 +24,7 @@ use crate::{
     config::Problems,
     database::{Shard, Source},
     error::{Error, Kind, Result},
-    health::{Health, State},
+    health::{Health, State, without_partitions},
     log::{
         Assignment, Cleanup, Consumer, ConsumerEvent, ConsumerEvents, KnownTopics, Log, Subscription,
         TopicSpec,
@@ -125,9 +125,8 @@ impl<S: Source> Relay<S> {
                     info!(relay = name, ?partitions, lost, "revoked");
                     self.end(partitions.iter().filter_map(|partition| running.remove(partition))).await;
                     drop(handback);
-                    if lost && running.is_empty() {
-                        self.health
-                            .set(&name, State::Recovering("its place in the group was lost".to_owned()));
+                    if running.is_empty() {
+                        self.health.set(&name, without_partitions(lost));
                     }
                 }
                 Some(ConsumerEvent::Denied(failure)) => {

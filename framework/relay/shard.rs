@@ -29,7 +29,7 @@ use crate::{
     health::{Health, State},
     log::{KnownTopics, Log, Producer, Rotation, codec},
     message::MessageId,
-    policy::{Action, action, advice, recovering},
+    policy::{Action, CONFIG_AGAIN, action, advice, recovering},
     retry::{Backoff, Portion},
     telemetry,
 };
@@ -115,7 +115,11 @@ impl<S: Source> ShardRelay<S> {
                 Action::Stop => {
                     error!(relay = name, error = %failure, advice = advice(failure.kind()), "the relay stopped");
                     self.health.set(&name, State::Failed(failure.to_string()));
-                    self.stop.cancelled().await;
+                    tokio::select! {
+                        biased;
+                        () = self.stop.cancelled() => {}
+                        () = tokio::time::sleep(CONFIG_AGAIN), if failure.kind() == Kind::Config => {}
+                    }
                 }
                 Action::Recover | Action::End => {
                     failures = if self.known == before { failures + 1 } else { 1 };

@@ -6,14 +6,14 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::task::JoinHandle;
+use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::*;
 use crate::{
     database::{QuarantineEntry, sqlite::Sqlite},
     log::{
-        Bounds, Commit, GroupMetadata, PartitionOffset, Producer, Received, Record, Refusal, Rotation,
-        embedded::Embedded,
+        Bounds, Commit, GroupMetadata, Handback, PartitionOffset, Producer, Received, Record, Refusal,
+        Rotation, embedded::Embedded,
     },
     message::MessageId,
     outbox::Outgoing,
@@ -29,8 +29,8 @@ struct World {
     troubled: BTreeMap<&'static str, Kind>,
     /// These are not there.
     gone: BTreeSet<&'static str>,
-    /// No producer can be had.
-    no_producer: bool,
+    /// No producer can be had, and why.
+    no_producer: Option<Kind>,
     /// Nothing is said to who wants a producer.
     stuck: bool,
     /// How long the answer takes to a question for a topic.
@@ -45,6 +45,10 @@ struct World {
     asked: Vec<String>,
     /// The topics of what was committed.
     published: Vec<Arc<str>>,
+    /// What the group has given last.
+    assigned: Vec<Assignment>,
+    /// Where the relay hears of its group.
+    events: Option<mpsc::WeakUnboundedSender<ConsumerEvent>>,
 }
 
 /// The embedded log, but for what goes wrong.
@@ -61,6 +65,12 @@ impl Told {
 
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap()
+    }
+
+    /// As if the group said so.
+    fn tell(&self, event: ConsumerEvent) {
+        let events = self.world().events.as_ref().and_then(mpsc::WeakUnboundedSender::upgrade);
+        events.unwrap().send(event).unwrap();
     }
 }
 
@@ -145,15 +155,29 @@ impl Log for Told {
         if self.world().stuck {
             std::future::pending::<()>().await;
         }
-        if self.world().no_producer {
-            return Err(Error::new(Kind::Unavailable, "no coordinator"));
+        if let Some(kind) = self.world().no_producer {
+            return Err(Error::new(kind, "no coordinator"));
         }
         let inner = self.log.producer(transactional_id).await?;
         Ok(Box::new(ToldProducer { inner, told: self.clone(), sent: Vec::new(), committed: false }))
     }
 
     async fn consumer(&self, subscription: &Subscription) -> Result<(Arc<dyn Consumer>, ConsumerEvents)> {
-        self.log.consumer(subscription).await
+        let (consumer, mut events) = self.log.consumer(subscription).await?;
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.world().events = Some(sender.downgrade());
+        let told = self.clone();
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                if let ConsumerEvent::Assigned(partitions) = &event {
+                    told.world().assigned.clone_from(partitions);
+                }
+                if sender.send(event).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok((consumer, receiver.into()))
     }
 
     async fn last_record(&self, topic: &str, partition: i32) -> Result<Option<Received>> {
@@ -517,11 +541,41 @@ async fn a_relay_that_publishes_nothing_is_not_ready() {
 
 #[tokio::test(start_paused = true)]
 async fn a_relay_that_has_nothing_to_publish_is_ready() {
-    let stage = Stage::start(World { no_producer: true, ..World::default() }, &[]).await;
+    let stage = Stage::start(World { no_producer: Some(Kind::Unavailable), ..World::default() }, &[]).await;
     stage.recovering("no coordinator").await;
     stage.never_ready().await;
-    stage.world().no_producer = false;
+    stage.world().no_producer = None;
     stage.ready().await;
+    stage.end().await;
+}
+
+/// Brokers that know something no more for a moment answer as if it were a mistake.
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_a_setting_has_stopped_looks_again() {
+    let world = World { no_producer: Some(Kind::Config), ..World::default() };
+    let stage = Stage::start(world, &["orders"]).await;
+    let failed = State::Failed("no coordinator".to_owned());
+    stage.until("failed", || stage.state().as_ref() == Some(&failed)).await;
+    stage.world().no_producer = None;
+    stage.published("orders", 1).await;
+    stage.ready().await;
+    stage.end().await;
+}
+
+/// Whether it ever gets any again, the group says.
+#[tokio::test(start_paused = true)]
+async fn a_relay_whose_shards_were_all_taken_away_is_not_ready() {
+    let stage = Stage::start(World::default(), &["orders"]).await;
+    stage.published("orders", 1).await;
+    stage.ready().await;
+    assert!(stage.health.is_ready());
+    let partitions = stage.world().assigned.clone();
+    stage.told.tell(ConsumerEvent::Revoked { partitions, lost: false, handback: Handback::new(()) });
+    let relay = || stage.health.report().remove("relay r");
+    stage.until("recovering", || matches!(relay(), Some(State::Recovering(_)))).await;
+    // Another instance has them all.
+    stage.told.tell(ConsumerEvent::Assigned(Vec::new()));
+    stage.until("ready", || stage.health.is_ready()).await;
     stage.end().await;
 }
 

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -14,6 +14,7 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::KafkaError,
+    types::RDKafkaErrorCode as Code,
 };
 
 use super::{Kafka, fault, logging, received::received};
@@ -36,25 +37,36 @@ const STATISTICS: &str = "100";
 /// Follows how far librdkafka has fetched. `position` moves with records and markers only: a batch that compaction has
 /// emptied, which may well be the last one, leaves it behind.
 #[derive(Default)]
-struct Fetched(AtomicI64);
+struct Fetched {
+    /// All below was put into the queue of the reader.
+    below: AtomicI64,
+    /// Whether librdkafka has called since this was last cleared: what it calls for overtakes records, and a poll whose time
+    /// is over after such a call answers as if there were none.
+    called: AtomicBool,
+}
 
 impl ClientContext for Fetched {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.called.store(true, Ordering::Relaxed);
         logging::line(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.called.store(true, Ordering::Relaxed);
         logging::error(&error, reason);
     }
 
     fn stats(&self, statistics: Statistics) {
+        self.called.store(true, Ordering::Relaxed);
+        #[cfg(test)]
+        tests::statistics();
         let ends = statistics
             .topics
             .values()
             .flat_map(|topic| topic.partitions.values())
             .map(|partition| partition.eof_offset);
         if let Some(end) = ends.max() {
-            self.0.fetch_max(end, Ordering::AcqRel);
+            self.below.fetch_max(end, Ordering::AcqRel);
         }
     }
 }
@@ -122,18 +134,21 @@ impl Kafka {
         reader.assign(&list).map_err(failed)?;
         let mut last = None;
         let mut at_end = false;
+        let fetched = reader.context();
         loop {
+            fetched.called.store(false, Ordering::Relaxed);
             match reader.poll(LOOK) {
                 Some(Ok(message)) => last = Some(received(topic, &message)?),
                 Some(Err(KafkaError::PartitionEOF(_))) => at_end = true,
                 Some(Err(error)) if fatal(&error) => return Err(failed(error)),
                 Some(Err(error)) => tracing::debug!(target: "tidelock::kafka", %error, "last record"),
+                None if fetched.called.load(Ordering::Relaxed) => {}
                 None => {
                     let position = reader.position().map_err(failed)?;
                     let position =
                         position.find_partition(topic, partition).and_then(|found| found.offset().to_raw());
-                    let fetched = reader.context().0.load(Ordering::Acquire);
-                    if position.is_some_and(|position| position >= end) || (at_end && fetched >= end) {
+                    let below = fetched.below.load(Ordering::Acquire);
+                    if position.is_some_and(|position| position >= end) || (at_end && below >= end) {
                         return Ok(last);
                     }
                 }
@@ -151,8 +166,78 @@ impl Kafka {
 }
 
 fn fatal(error: &KafkaError) -> bool {
-    use rdkafka::types::RDKafkaErrorCode as Code;
     matches!(error, KafkaError::MessageConsumptionFatal(_))
         || error.rdkafka_error_code() == Some(Code::AutoOffsetReset)
-        || matches!(fault::kind(error), Kind::Config | Kind::Denied) && !fault::is_unknown(error)
+        || matches!(fault::kind(error), Kind::Config | Kind::Denied)
+            && !fault::is_unknown(error)
+            // One connection that could not be made; if it lasts, nothing arrives.
+            && error.rdkafka_error_code() != Some(Code::SSL)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use tidelock_lab::Lab;
+
+    use super::*;
+    use crate::{
+        log::{Cleanup, Commit, Log as _, Producer, Record, TopicSpec, kafka::KafkaConfig},
+        message::Headers,
+    };
+
+    static SLOW: AtomicU32 = AtomicU32::new(0);
+
+    /// As on a machine that has other work: some statistics take longer than the time between two of them.
+    pub(super) fn statistics() {
+        if SLOW.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            thread::sleep(Duration::from_millis(150));
+        }
+    }
+
+    async fn send(producer: &mut dyn Producer, topic: &str, payload: &'static str) {
+        let record = Record {
+            topic: topic.into(),
+            partition: Some(0),
+            key: None,
+            payload: Some(payload.into()),
+            headers: Headers::new(),
+            time_ms: None,
+        };
+        producer.begin().await.unwrap();
+        producer.send(vec![record]).await.unwrap();
+        assert!(producer.acknowledged().await.unwrap().is_empty());
+    }
+
+    /// A position that is not the last one would have everything after it published again.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_overtakes_records_does_not_hide_the_last_one() {
+        let lab = tokio::task::spawn_blocking(Lab::shared).await.unwrap();
+        let config = KafkaConfig { brokers: lab.kafka_url(), create_topics: true, ..KafkaConfig::default() };
+        let kafka = Kafka::new(config).unwrap();
+        let topic = format!("last_record.{}", std::process::id());
+        let spec = TopicSpec { name: topic.clone(), partitions: Some(1), cleanup: Cleanup::Any };
+        kafka.topic(&spec).await.unwrap();
+        let (mut first, mut second) =
+            (kafka.producer("last_record.1").await.unwrap(), kafka.producer("last_record.2").await.unwrap());
+        send(first.as_mut(), &topic, "first").await;
+        assert!(matches!(first.commit().await, Commit::Committed));
+        // Its reader comes to the first record of an open transaction, an end before the end.
+        send(second.as_mut(), &topic, "second").await;
+        let reading = tokio::spawn(async move { kafka.last_record(&topic, 0).await });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        SLOW.store(20, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(matches!(second.commit().await, Commit::Committed));
+        let last = reading.await.unwrap().unwrap().unwrap();
+        assert_eq!(last.payload.as_deref(), Some(&b"second"[..]));
+        assert_eq!(SLOW.load(Ordering::Relaxed), 0, "nothing was slow");
+    }
+
+    #[test]
+    fn a_connection_that_cannot_be_made_ends_no_reading() {
+        assert!(!fatal(&KafkaError::Global(Code::SSL)));
+        assert!(fatal(&KafkaError::Global(Code::UnsupportedSASLMechanism)));
+        assert!(!fatal(&KafkaError::MessageConsumption(Code::UnknownTopicOrPartition)));
+    }
 }

@@ -18,7 +18,7 @@ pub(crate) use foreign::{Parcel, produce};
 pub(crate) use pulse::Pulse;
 
 /// Partitions of each topic.
-pub(crate) const PARTITIONS: i32 = 6;
+pub(crate) const PARTITIONS: i32 = 4;
 const WAIT: Duration = Duration::from_secs(10);
 
 /// Which partition something of the cluster's own is kept in.
