@@ -217,11 +217,9 @@ fn finish(world: &World, cli: &Cli, rate: f64) -> Result<()> {
         world.crew.dismiss(&guest)?;
     }
     // A session whose client is gone may still be about to commit.
-    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name IN ('subject-writer', 'subject-guest-prepared')";
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'subject-writer'";
     world.until(Duration::from_secs(20), || world.db.number(sessions).is_ok_and(|left| left == 0));
-    for row in world.db.rows("SELECT gid FROM pg_prepared_xacts")? {
-        world.db.run(format!("COMMIT PREPARED '{}'", sqlx::Row::get::<String, _>(&row, 0)))?;
-    }
+    world.finish_prepared()?;
     world.history.note("writers-done", json!({ "ledger": world.db.ledger()? }))
 }
 

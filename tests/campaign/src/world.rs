@@ -151,6 +151,19 @@ impl World {
         Trouble::tell(&self.directory, trouble)
     }
 
+    /// Commits what writers that are gone have left prepared. Else nobody does before the next one comes, and the database keeps
+    /// every row that was deleted or changed since.
+    pub(crate) fn finish_prepared(&self) -> Result<()> {
+        // A session whose client is gone may still be about to commit.
+        let sessions =
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'subject-guest-prepared'";
+        self.until(Duration::from_secs(20), || self.db.number(sessions).is_ok_and(|left| left == 0));
+        for row in self.db.rows("SELECT gid FROM pg_prepared_xacts")? {
+            self.db.run(format!("COMMIT PREPARED '{}'", sqlx::Row::get::<String, _>(&row, 0)))?;
+        }
+        Ok(())
+    }
+
     /// Undoes whatever a fault that failed half way may have left: every server runs, every proxy forwards, every
     /// subject is there, every debt is paid. Answers what had to be mended.
     pub(crate) fn mend(&self) -> Vec<String> {
