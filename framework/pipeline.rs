@@ -217,7 +217,7 @@ impl<D: Database + Source> Builder<D> {
 /// operator must mend leaves it down.
 async fn keep_running(name: String, task: Arc<Task>, stop: CancellationToken, health: Health) {
     use crate::{
-        policy::{Action, CONFIG_AGAIN, action, recovering},
+        policy::{Action, action, recovering, stay_stopped},
         retry::Backoff,
     };
     let backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(10) };
@@ -233,20 +233,12 @@ async fn keep_running(name: String, task: Arc<Task>, stop: CancellationToken, he
             Action::Recover => {
                 recovering(&name, &failure, failures);
                 health.set(&name, State::Recovering(failure.to_string()));
-                tokio::select! {
-                    biased;
-                    () = tokio::time::sleep(backoff.wait(failures)) => {}
-                    () = stop.cancelled() => {}
-                }
+                stop.run_until_cancelled(tokio::time::sleep(backoff.wait(failures))).await;
             }
             Action::Stop | Action::End => {
                 error!(component = name, error = %failure, advice = advice(failure.kind()), "stopped");
                 health.set(&name, State::Failed(failure.to_string()));
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => {}
-                    () = tokio::time::sleep(CONFIG_AGAIN), if failure.kind() == Kind::Config => {}
-                }
+                stay_stopped(failure.kind(), &stop).await;
             }
         }
     }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::error::{Error, Kind};
 
 /// How long a component or a shard waits that a wrong setting has stopped: brokers that do not know a topic yet, or no more
 /// for a moment, answer as if it were one.
-pub(crate) const CONFIG_AGAIN: Duration = Duration::from_secs(30);
+const CONFIG_AGAIN: Duration = Duration::from_secs(30);
 
 /// What a component does with a failure that ends its current piece of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +72,14 @@ pub(crate) fn recovering(component: &str, failure: &Error, failures: u32) {
     match failure.kind() {
         Kind::Denied => warn!(component, error = %failure, failures, advice, "recovering"),
         _ => info!(component, error = %failure, failures, advice, "recovering"),
+    }
+}
+
+/// Waits with what was stopped, until it shall look again or is asked to stop.
+pub(crate) async fn stay_stopped(kind: Kind, stop: &CancellationToken) {
+    match kind {
+        Kind::Config => drop(stop.run_until_cancelled(tokio::time::sleep(CONFIG_AGAIN)).await),
+        _ => stop.cancelled().await,
     }
 }
 

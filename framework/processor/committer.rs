@@ -287,11 +287,7 @@ impl Cycle {
                     failures += 1;
                     entry.set(State::Recovering(error.to_string()));
                     warn!(group = &*self.group, %error, failures, advice = advice(error.kind()), "no new producer yet");
-                    tokio::select! {
-                        biased;
-                        () = tokio::time::sleep(backoff.wait(failures)) => {}
-                        () = self.stop.cancelled() => {}
-                    }
+                    self.stop.run_until_cancelled(tokio::time::sleep(backoff.wait(failures))).await;
                 }
             }
         }

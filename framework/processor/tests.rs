@@ -273,16 +273,7 @@ impl Handler<NoDatabase> for Idle {
     }
 }
 
-/// Runs a member that holds a partition.
-async fn member(told: &Told, health: Health, stop: &CancellationToken) -> JoinHandle<Result<()>> {
-    let (runner, stop) = (told.runner(health), stop.clone());
-    let running = tokio::spawn(async move { runner.run(stop).await });
-    until("joined", || told.0.events.lock().unwrap().is_some()).await;
-    told.tell(ConsumerEvent::Assigned(vec![at()]));
-    running
-}
-
-/// A member of its own that holds a partition and reads it.
+/// A member of its own that holds a partition.
 struct Member {
     told: Told,
     health: Health,
@@ -291,6 +282,7 @@ struct Member {
 }
 
 impl Member {
+    /// It has begun to read.
     async fn reading(trouble: Trouble) -> Self {
         let member = Self::start(trouble).await;
         until("started", || member.starts() == 1).await;
@@ -299,7 +291,10 @@ impl Member {
 
     async fn start(trouble: Trouble) -> Self {
         let (told, stop, health) = (Told::new(trouble), CancellationToken::new(), Health::default());
-        let running = member(&told, health.clone(), &stop).await;
+        let (runner, stopped) = (told.runner(health.clone()), stop.clone());
+        let running = tokio::spawn(async move { runner.run(stopped).await });
+        until("joined", || told.0.events.lock().unwrap().is_some()).await;
+        told.tell(ConsumerEvent::Assigned(vec![at()]));
         Self { told, health, stop, running }
     }
 
@@ -341,19 +336,16 @@ impl Member {
 /// What the first worker submitted may still wait at the committer: a second one would submit it again.
 #[tokio::test]
 async fn a_partition_that_cannot_be_read_gets_no_second_worker_under_its_assignment() {
-    let (told, health) = (Told::new(Trouble::None), Health::default());
-    let running = member(&told, health.clone(), &CancellationToken::new()).await;
-    until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
-    told.tell(ConsumerEvent::Failed(at(), Error::new(Kind::Unavailable, "past its queue")));
-    until("asked to join again", || told.0.starts.load(Ordering::SeqCst) == 2).await;
+    let member = Member::reading(Trouble::None).await;
+    member.tell(ConsumerEvent::Failed(at(), Error::new(Kind::Unavailable, "past its queue")));
+    until("asked to join again", || member.starts() == 2).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(told.0.looks.load(Ordering::SeqCst), 1, "a second worker took over");
-    let state = health.report().remove("processor group topic[0]");
-    assert_eq!(state, Some(State::Recovering("past its queue".to_owned())));
+    assert_eq!(member.told.0.looks.load(Ordering::SeqCst), 1, "a second worker took over");
+    assert_eq!(member.state(), Some(State::Recovering("past its queue".to_owned())));
     // Whoever has the partition next says how it is.
-    told.tell(ConsumerEvent::Fatal(Error::new(Kind::Fenced, "by another member")));
-    assert_eq!(running.await.unwrap().unwrap_err().kind(), Kind::Fenced);
-    assert!(health.report().is_empty(), "{:?}", health.report());
+    member.tell(ConsumerEvent::Fatal(Error::new(Kind::Fenced, "by another member")));
+    assert_eq!(member.running.await.unwrap().unwrap_err().kind(), Kind::Fenced);
+    assert!(member.health.report().is_empty(), "{:?}", member.health.report());
 }
 
 #[tokio::test]
@@ -362,8 +354,7 @@ async fn a_panic_of_a_worker_or_of_the_committer_ends_the_membership() {
         (Trouble::WorkerPanics, "processor group topic[0] panicked: "),
         (Trouble::CommitterPanics, "the committer of processor group panicked: "),
     ] {
-        let (told, health) = (Told::new(trouble), Health::default());
-        let running = member(&told, health.clone(), &CancellationToken::new()).await;
+        let Member { running, health, .. } = Member::start(trouble).await;
         let ended = tokio::time::timeout(Duration::from_secs(5), running).await;
         let error = ended.expect("nobody noticed").unwrap().unwrap_err();
         assert_eq!(error.kind(), Kind::Unavailable, "{error}");
@@ -375,9 +366,7 @@ async fn a_panic_of_a_worker_or_of_the_committer_ends_the_membership() {
 /// A stop whose deadline passes drops the component: a member that is left over would hold partitions and serve none.
 #[tokio::test]
 async fn nothing_is_left_of_a_member_that_is_dropped() {
-    let told = Told::new(Trouble::None);
-    let running = member(&told, Health::default(), &CancellationToken::new()).await;
-    until("started", || told.0.starts.load(Ordering::SeqCst) == 1).await;
+    let Member { told, running, .. } = Member::reading(Trouble::None).await;
     assert!(Arc::strong_count(&told.0) > 1);
     running.abort();
     until("everything is dropped", || Arc::strong_count(&told.0) == 1).await;

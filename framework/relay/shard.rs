@@ -29,7 +29,7 @@ use crate::{
     health::{Health, State},
     log::{KnownTopics, Log, Producer, Rotation, codec},
     message::MessageId,
-    policy::{Action, CONFIG_AGAIN, action, advice, recovering},
+    policy::{Action, action, advice, recovering, stay_stopped},
     retry::{Backoff, Portion},
     telemetry,
 };
@@ -115,21 +115,13 @@ impl<S: Source> ShardRelay<S> {
                 Action::Stop => {
                     error!(relay = name, error = %failure, advice = advice(failure.kind()), "the relay stopped");
                     self.health.set(&name, State::Failed(failure.to_string()));
-                    tokio::select! {
-                        biased;
-                        () = self.stop.cancelled() => {}
-                        () = tokio::time::sleep(CONFIG_AGAIN), if failure.kind() == Kind::Config => {}
-                    }
+                    stay_stopped(failure.kind(), &self.stop).await;
                 }
                 Action::Recover | Action::End => {
                     failures = if self.known == before { failures + 1 } else { 1 };
                     recovering(&name, &failure, failures);
                     self.health.set(&name, State::Recovering(failure.to_string()));
-                    tokio::select! {
-                        biased;
-                        () = tokio::time::sleep(backoff.wait(failures)) => {}
-                        () = self.stop.cancelled() => {}
-                    }
+                    self.stop.run_until_cancelled(tokio::time::sleep(backoff.wait(failures))).await;
                 }
             }
         }

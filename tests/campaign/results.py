@@ -24,7 +24,7 @@ def figures(values):
 
 def chosen(command):
     """The options without those that say where things are."""
-    return re.sub(r" ?--(keep|(directory|previous) \S+)", "", command.split("campaign", 1)[-1]).strip()
+    return re.sub(r"^\S*campaign\b| ?--(keep|(directory|previous) \S+)", "", command).strip()
 
 
 def table(head, rows):

@@ -2,24 +2,13 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tidelock::prelude::*;
 
 use super::{Stage, eventually};
 use crate::witness::{self, Sent};
 
-#[derive(Serialize, Deserialize)]
-struct Note {
-    n: i64,
-}
-
-impl Event for Note {
-    const TYPE: &'static str = "Note";
-    const TOPIC: &'static str = "foreign.notes";
-
-    fn key(&self) -> Key {
-        Key::NONE
-    }
+events! {
+    Note: "foreign.notes", _n => Key::NONE;
 }
 
 struct Keep;

@@ -2,38 +2,14 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tidelock::{database::NoDatabase, prelude::*};
 
 use super::Stage;
 use crate::witness::{self, Sent};
 
-#[derive(Serialize, Deserialize)]
-struct Number {
-    n: i64,
-}
-
-impl Event for Number {
-    const TYPE: &'static str = "Number";
-    const TOPIC: &'static str = "kafka_only.in";
-
-    fn key(&self) -> Key {
-        self.n.into()
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Double {
-    n: i64,
-}
-
-impl Event for Double {
-    const TYPE: &'static str = "Double";
-    const TOPIC: &'static str = "kafka_only.out";
-
-    fn key(&self) -> Key {
-        self.n.into()
-    }
+events! {
+    Number: "kafka_only.in", n => n;
+    Double: "kafka_only.out", n => n;
 }
 
 struct Doubler;

@@ -8,18 +8,8 @@ use tidelock::prelude::*;
 use super::{Stage, eventually};
 use crate::witness::{self, Sent};
 
-#[derive(Serialize, Deserialize)]
-struct Order {
-    n: i64,
-}
-
-impl Event for Order {
-    const TYPE: &'static str = "Order";
-    const TOPIC: &'static str = "large.orders";
-
-    fn key(&self) -> Key {
-        Key::NONE
-    }
+events! {
+    Order: "large.orders", _n => Key::NONE;
 }
 
 #[derive(Serialize, Deserialize)]

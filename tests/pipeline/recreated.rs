@@ -2,39 +2,15 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tidelock::{health::State, prelude::*};
 
 use super::{Stage, eventually};
 use crate::witness::{self, Sent};
 
-#[derive(Serialize, Deserialize)]
-struct Note {
-    n: i64,
-}
-
-impl Event for Note {
-    const TYPE: &'static str = "Note";
-    const TOPIC: &'static str = "recreated.notes";
-
-    fn key(&self) -> Key {
-        Key::NONE
-    }
-}
-
-/// What the handler of one note emits.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    n: i64,
-}
-
-impl Event for Kept {
-    const TYPE: &'static str = "Kept";
-    const TOPIC: &'static str = "recreated.kept";
-
-    fn key(&self) -> Key {
-        Key::NONE
-    }
+events! {
+    Note: "recreated.notes", _n => Key::NONE;
+    // What the handler of one note emits.
+    Kept: "recreated.kept", _n => Key::NONE;
 }
 
 struct Keep;

@@ -213,7 +213,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn what_overtakes_records_does_not_hide_the_last_one() {
         let lab = tokio::task::spawn_blocking(Lab::shared).await.unwrap();
-        let config = KafkaConfig { brokers: lab.kafka_url(), create_topics: true, ..KafkaConfig::default() };
+        let config = KafkaConfig { brokers: lab.kafka_url(), ..KafkaConfig::default() };
         let kafka = Kafka::new(config).unwrap();
         let topic = format!("last_record.{}", std::process::id());
         let spec = TopicSpec { name: topic.clone(), partitions: Some(1), cleanup: Cleanup::Any };

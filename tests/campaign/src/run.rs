@@ -217,7 +217,8 @@ fn finish(world: &World, cli: &Cli, rate: f64) -> Result<()> {
         world.crew.dismiss(&guest)?;
     }
     // A session whose client is gone may still be about to commit.
-    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'subject-writer'";
+    let sessions = "SELECT count(*) FROM pg_stat_activity \
+         WHERE application_name = 'subject-writer' OR application_name LIKE 'subject-guest-%'";
     world.until(Duration::from_secs(20), || world.db.number(sessions).is_ok_and(|left| left == 0));
     world.finish_prepared()?;
     world.history.note("writers-done", json!({ "ledger": world.db.ledger()? }))

@@ -60,7 +60,7 @@ pub(super) fn faults() -> Vec<Fault> {
                 });
                 world.lab.postgres().stop_immediate()?;
                 world.lab.postgres().start()?;
-                Ok(Ongoing::new(name.clone(), move |world| send_home(world, &name)))
+                Ok(Ongoing::new(name.clone(), move |world| world.crew.dismiss(&name)))
             }),
         },
     ]
@@ -77,7 +77,7 @@ fn simple(name: &str, doc: &str, style: &'static str) -> Fault {
         touches: &[Part::Writers],
         inject: Box::new(move |world, _| {
             let name = hire(world, style)?;
-            Ok(Ongoing::new(name.clone(), move |world| send_home(world, &name)))
+            Ok(Ongoing::new(name.clone(), move |world| world.crew.dismiss(&name)))
         }),
     }
 }
@@ -91,13 +91,4 @@ fn hire(world: &World, style: &'static str) -> Result<String> {
     let name = format!("{GUESTS}{style}");
     world.crew.hire(&name, guest(world, style))?;
     Ok(name)
-}
-
-/// Ends a guest, and what it has left prepared; at once, or when the database is there again.
-fn send_home(world: &World, name: &str) -> Result<()> {
-    world.crew.dismiss(name)?;
-    if world.finish_prepared().is_err() {
-        world.owe(name, World::finish_prepared);
-    }
-    Ok(())
 }
