@@ -62,6 +62,8 @@ pub(crate) struct Ongoing {
     pub(crate) what: String,
     /// Whether what was prepared came about: a crash point may not be reached, a request not be sent.
     pub(crate) came_about: bool,
+    /// Whether it waits, at its end, for what another fault may keep it from.
+    pub(crate) waits: bool,
     heal: Heal,
 }
 
@@ -73,12 +75,17 @@ impl Ongoing {
         what: impl Into<String>,
         heal: impl FnOnce(&World) -> Result<()> + Send + 'static,
     ) -> Self {
-        Self { what: what.into(), came_about: true, heal: Box::new(heal) }
+        Self { what: what.into(), came_about: true, waits: false, heal: Box::new(heal) }
     }
 
     /// It came about only if that is so.
     pub(crate) fn only_if(self, so: bool) -> Self {
         Self { came_about: self.came_about && so, ..self }
+    }
+
+    /// It ends after the others of a composition: it waits for what they may keep it from.
+    pub(crate) fn after_others(self) -> Self {
+        Self { waits: true, ..self }
     }
 
     /// Ends it. What it did to processes and servers is undone when this returns.

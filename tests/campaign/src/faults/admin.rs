@@ -97,7 +97,8 @@ fn race(world: &World) -> Result<Ongoing> {
         }
         world.history.note("side", json!({ "topic": side.topic, "groups": seen, "said": failed }))?;
         side.end(world)
-    }))
+    })
+    .after_others())
 }
 
 /// What Kafka refuses goes to the quarantine, and is released when healed.

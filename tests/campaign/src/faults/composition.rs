@@ -16,7 +16,7 @@ pub(super) fn faults() -> Vec<Fault> {
         .map(|count| Fault {
             class: Class::Composition,
             name: format!("{count}-at-once"),
-            doc: format!("{count} faults of other classes, overlapping, healed in any order, but what happens beside the run last"),
+            doc: format!("{count} faults of other classes, overlapping, healed in any order, but last those that wait for what others keep them from"),
             must_hold: EXACTLY_ONCE,
             within: None,
             lasts_ms: 1_000..=15_000,
@@ -35,10 +35,10 @@ fn compose(world: &World, rng: &mut Rng, count: usize) -> Result<Ongoing> {
         world.sleep(Duration::from_millis(rng.u64(0..1500)));
         match (faults[at].inject)(world, &mut own) {
             Ok(fault) => {
-                let missed = if fault.came_about { "" } else { ", which did not come about" };
-                names.push(format!("{} ({}){missed}", faults[at].name, fault.what));
+                let missed = if fault.came_about { "" } else { "; missed" };
+                names.push(format!("{} ({}{missed})", faults[at].name, fault.what));
                 all &= fault.came_about;
-                ongoing.push((faults[at].touches.contains(&Part::Side), fault));
+                ongoing.push(fault);
             }
             // Another one took away what it needs.
             Err(failure) => {
@@ -48,12 +48,11 @@ fn compose(world: &World, rng: &mut Rng, count: usize) -> Result<Ongoing> {
         }
     }
     rng.shuffle(&mut ongoing);
-    // What it must say cannot be said while another fault keeps it from the brokers.
-    ongoing.sort_by_key(|(side, _)| *side);
+    ongoing.sort_by_key(|fault: &Ongoing| fault.waits);
     let mut own = Rng::with_seed(rng.u64(..));
     Ok(Ongoing::new(names.join(" + "), move |world| {
         let mut outcome = Ok(());
-        for (_, fault) in ongoing {
+        for fault in ongoing {
             let healed = fault.heal(world);
             outcome = outcome.and(healed);
             world.sleep(Duration::from_millis(own.u64(0..1000)));

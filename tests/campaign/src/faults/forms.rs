@@ -37,8 +37,8 @@ pub(super) fn faults() -> Vec<Fault> {
             EXACTLY_ONCE,
             &[Part::Writers],
             Box::new(|world, _| {
-                write(world, "odd", 2)?;
-                Ok(Ongoing::new("22 messages", |_| Ok(())))
+                world.crew.hire_an_outlaw(CLERK, Role::Forms { kind: "odd", count: 2 })?;
+                Ok(Ongoing::new("22 messages", written).after_others())
             }),
         ),
         fault(
@@ -107,6 +107,11 @@ fn fault(name: &str, doc: &str, must_hold: &'static str, touches: &'static [Part
 /// Has them written, all of them.
 fn write(world: &World, kind: &'static str, count: u64) -> Result<()> {
     world.crew.hire_an_outlaw(CLERK, Role::Forms { kind, count })?;
+    written(world)
+}
+
+/// Waits for whoever writes them.
+fn written(world: &World) -> Result<()> {
     world.demand(CLERK, "that all were written", WITHIN, || !world.crew.runs(CLERK));
     world.crew.dismiss_at_once(CLERK);
     Ok(())

@@ -395,5 +395,6 @@ fn another_life(world: &World, life: Life) -> Result<Ongoing> {
             world.crew.find(&format!("the reader of {}, {life:?},", side.topic), &wrong);
         }
         side.end(world)
-    }))
+    })
+    .after_others())
 }
