@@ -14,7 +14,8 @@ pub enum StartAt {
     /// With the oldest record.
     #[default]
     Earliest,
-    /// With the records written from now on. Needs a database, which remembers the first start.
+    /// With the records written from now on. Needs a database, which remembers the first start: a partition that nobody has come to
+    /// by then (the process died at once) begins at its end when somebody does.
     Latest,
 }
 

@@ -101,17 +101,20 @@ impl<D: Database> Partition<D> {
     }
 
     /// D, K, D: started over while somebody else moves the fence. K waits for open transactions; where a dead
-    /// owner's keeps it waiting, initialising that owner's transactional id ends it.
+    /// owner's keeps it waiting, initialising that owner's transactional id ends it; once, for if it waits on, it was not that.
     async fn look(&self) -> Result<(Option<Fence>, Option<i64>)> {
+        let mut ended = None;
         loop {
             let before = self.shared.database.fence(&self.key).await?;
             let committed = match self.shared.consumer.committed(&self.at).await {
                 Ok(committed) => committed,
                 Err(error) if error.kind() == Kind::Timeout && left_out(Variant::TimeoutIsAbsent) => None,
                 Err(error) if error.kind() == Kind::Timeout => {
-                    if !self.end_transaction_of(&before.unwrap_or_default().owner).await? {
+                    let owner = before.unwrap_or_default().owner;
+                    if ended.as_ref() == Some(&owner) || !self.end_transaction_of(&owner).await? {
                         return Err(error);
                     }
+                    ended = Some(owner);
                     continue;
                 }
                 Err(error) => return Err(error),

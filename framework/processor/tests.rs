@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
+mod owners;
 mod topics;
 
 use super::{
@@ -51,6 +52,8 @@ enum Trouble {
     NoId,
     /// The second transaction is not committed, and from then on the log does not tell the group's position.
     Unstable,
+    /// The log never tells the group's position.
+    NeverStable,
 }
 
 struct World {
@@ -65,6 +68,8 @@ struct World {
     committed: Mutex<Vec<i64>>,
     topics: AtomicUsize,
     ids: AtomicUsize,
+    /// Whose transactional ids were initialised.
+    producers: Mutex<Vec<String>>,
 }
 
 /// Log, producer and consumer in one.
@@ -83,6 +88,7 @@ impl Told {
             committed: Mutex::default(),
             topics: AtomicUsize::new(0),
             ids: AtomicUsize::new(0),
+            producers: Mutex::default(),
         }))
     }
 
@@ -90,14 +96,14 @@ impl Told {
         self.0.events.lock().unwrap().as_ref().unwrap().send(event).unwrap();
     }
 
-    fn runner(&self, health: Health) -> Runner<NoDatabase> {
+    fn runner<D: Database>(&self, database: D, health: Health) -> Runner<D> {
         let processor = Processor::new("group").handle(Idle);
         let quick = ProcessorConfig {
             retry_first: Duration::from_millis(50),
             retry_most: Duration::from_millis(50),
             ..ProcessorConfig::default()
         };
-        processor.into_runner(Arc::new(self.clone()), NoDatabase, &quick, None, health)
+        processor.into_runner(Arc::new(self.clone()), database, &quick, None, health)
     }
 }
 
@@ -130,7 +136,8 @@ impl Log for Told {
         }
     }
 
-    async fn producer(&self, _: &str) -> Result<Box<dyn Producer>> {
+    async fn producer(&self, id: &str) -> Result<Box<dyn Producer>> {
+        self.0.producers.lock().unwrap().push(id.to_owned());
         Ok(Box::new(self.clone()))
     }
 
@@ -212,7 +219,11 @@ impl Consumer for Told {
     async fn committed(&self, _: &Assignment) -> Result<Option<i64>> {
         self.0.looks.fetch_add(1, Ordering::SeqCst);
         assert_ne!(self.0.trouble, Trouble::WorkerPanics, "in a worker");
-        if self.0.trouble == Trouble::Unstable && self.0.begins.load(Ordering::SeqCst) >= 2 {
+        let kept_back = match self.0.trouble {
+            Trouble::Unstable => self.0.begins.load(Ordering::SeqCst) >= 2,
+            trouble => trouble == Trouble::NeverStable,
+        };
+        if kept_back {
             tokio::time::sleep(Duration::from_millis(10)).await;
             return Err(Error::new(Kind::Timeout, "the position is not stable"));
         }
@@ -258,14 +269,10 @@ impl Event for Nothing {
 struct Idle;
 
 #[async_trait]
-impl Handler<NoDatabase> for Idle {
+impl<D: Database> Handler<D> for Idle {
     type Event = Nothing;
 
-    async fn handle(
-        &self,
-        message: &Message<Nothing>,
-        _: &mut Context<'_, NoDatabase>,
-    ) -> Result<Outcome, BoxError> {
+    async fn handle(&self, message: &Message<Nothing>, _: &mut Context<'_, D>) -> Result<Outcome, BoxError> {
         if message.event.0.is_some() && message.attempt == 1 {
             std::future::pending::<()>().await;
         }
@@ -290,8 +297,12 @@ impl Member {
     }
 
     async fn start(trouble: Trouble) -> Self {
+        Self::over(NoDatabase, trouble).await
+    }
+
+    async fn over(database: impl Database, trouble: Trouble) -> Self {
         let (told, stop, health) = (Told::new(trouble), CancellationToken::new(), Health::default());
-        let (runner, stopped) = (told.runner(health.clone()), stop.clone());
+        let (runner, stopped) = (told.runner(database, health.clone()), stop.clone());
         let running = tokio::spawn(async move { runner.run(stopped).await });
         until("joined", || told.0.events.lock().unwrap().is_some()).await;
         told.tell(ConsumerEvent::Assigned(vec![at()]));

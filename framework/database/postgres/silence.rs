@@ -69,11 +69,17 @@ impl Silence {
 
 /// A statement that waits for a lock when its connection is given up would wait on in the server, with all that its
 /// transaction has locked, and take one of its connections: it is told to look whether anybody is there (from PostgreSQL 14 on;
-/// 0 is never).
+/// 0 is never, and all that a server takes whose system cannot tell).
 async fn notice_closed(connection: &mut PgConnection) -> sqlx::Result<()> {
+    const INVALID_PARAMETER_VALUE: &str = "22023";
     let set = "SELECT set_config('client_connection_check_interval', '5s', false) \
                WHERE current_setting('client_connection_check_interval', true) = '0'";
-    sqlx::query(set).execute(connection).await.map(drop)
+    match sqlx::query(set).execute(connection).await {
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(INVALID_PARAMETER_VALUE) => {
+            Ok(())
+        }
+        outcome => outcome.map(drop),
+    }
 }
 
 fn silent() -> sqlx::Error {

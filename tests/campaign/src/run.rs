@@ -26,7 +26,7 @@ use crate::{
     world::{PIPELINES, WRITER, World},
 };
 
-/// The rate that two cores bear, in messages a second.
+/// The most that is asked for, in messages a second; two cores bear less (RESULTS.md).
 const MOST_RATE: f64 = 3000.0;
 /// How long everything may take to flow again after a fault.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
