@@ -32,8 +32,17 @@ fn kind(error: &SqlxError) -> Kind {
 
 /// Whether a lock was not to be had within `lock_timeout`, or others waited for each other with it.
 pub(super) fn waited_in_vain(error: &SqlxError) -> bool {
+    is_one_of(error, &["55P03", "40P01"])
+}
+
+/// Whether a setting may not have that value.
+pub(super) fn invalid_value(error: &SqlxError) -> bool {
+    is_one_of(error, &["22023"])
+}
+
+fn is_one_of(error: &SqlxError, codes: &[&str]) -> bool {
     let code = error.as_database_error().and_then(|database| database.code());
-    code.is_some_and(|code| ["55P03", "40P01"].contains(&&*code))
+    code.is_some_and(|code| codes.contains(&&*code))
 }
 
 /// Whether the server itself answered: then the statement had no effect.

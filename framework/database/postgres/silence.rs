@@ -9,7 +9,7 @@ use std::{
 use sqlx::{Connection, PgConnection, postgres::PgPoolOptions};
 use tokio::time::timeout;
 
-use super::PostgresConfig;
+use super::{PostgresConfig, fault};
 
 /// How long a connection that was at rest may take to answer, at most: then there is time left for a new one.
 pub(super) const PING: Duration = Duration::from_secs(2);
@@ -71,13 +71,10 @@ impl Silence {
 /// transaction has locked, and take one of its connections: it is told to look whether anybody is there (from PostgreSQL 14 on;
 /// 0 is never, and all that a server takes whose system cannot tell).
 async fn notice_closed(connection: &mut PgConnection) -> sqlx::Result<()> {
-    const INVALID_PARAMETER_VALUE: &str = "22023";
     let set = "SELECT set_config('client_connection_check_interval', '5s', false) \
                WHERE current_setting('client_connection_check_interval', true) = '0'";
     match sqlx::query(set).execute(connection).await {
-        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(INVALID_PARAMETER_VALUE) => {
-            Ok(())
-        }
+        Err(error) if fault::invalid_value(&error) => Ok(()),
         outcome => outcome.map(drop),
     }
 }

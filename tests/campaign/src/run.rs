@@ -17,7 +17,7 @@ use tidelock_campaign::{Result, tables};
 use crate::{
     Cli,
     checker::Checker,
-    crew::MOST_MEMORY,
+    crew::{MOST_MEMORY, SUBJECT},
     fault::{Fault, Ongoing},
     faults::GUESTS,
     history::now,
@@ -217,9 +217,11 @@ fn finish(world: &World, cli: &Cli, rate: f64) -> Result<()> {
         world.crew.dismiss(&guest)?;
     }
     // A session whose client is gone may still be about to commit.
-    let sessions = "SELECT count(*) FROM pg_stat_activity \
-         WHERE application_name = 'subject-writer' OR application_name LIKE 'subject-guest-%'";
-    world.until(Duration::from_secs(20), || world.db.number(sessions).is_ok_and(|left| left == 0));
+    let sessions = format!(
+        "SELECT count(*) FROM pg_stat_activity \
+         WHERE application_name = '{SUBJECT}{WRITER}' OR starts_with(application_name, '{SUBJECT}{GUESTS}')"
+    );
+    world.until(Duration::from_secs(20), || world.db.number(&*sessions).is_ok_and(|left| left == 0));
     world.finish_prepared()?;
     world.history.note("writers-done", json!({ "ledger": world.db.ledger()? }))
 }

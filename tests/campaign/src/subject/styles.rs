@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::{AssertSqlSafe, Connection as _, Row};
-use tidelock::database::postgres::Postgres;
+use sqlx::{AssertSqlSafe, Connection as _};
 use tidelock_campaign::Result;
 
 use crate::writer::{Desk, Style};
@@ -119,18 +118,5 @@ async fn prepared(desk: &mut Desk) -> Result<()> {
     tokio::time::sleep(Duration::from_millis(fastrand::u64(0..desk.options.hold.max(1)))).await;
     let verb = if fastrand::f64() < 0.2 { "ROLLBACK" } else { "COMMIT" };
     sqlx::query(AssertSqlSafe(format!("{verb} PREPARED '{id}'"))).execute(desk.database.pool()).await?;
-    Ok(())
-}
-
-/// Commits what an earlier life of a writer left prepared.
-pub(crate) async fn resolve(database: &Postgres, run: &str) -> Result<()> {
-    let left = sqlx::query("SELECT gid FROM pg_prepared_xacts WHERE starts_with(gid, $1)")
-        .bind(format!("{run}-"))
-        .fetch_all(database.pool())
-        .await?;
-    for row in left {
-        let commit = format!("COMMIT PREPARED '{}'", row.get::<String, _>(0));
-        sqlx::query(AssertSqlSafe(commit)).execute(database.pool()).await?;
-    }
     Ok(())
 }

@@ -110,9 +110,6 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     TOPICS.get_or_init(|| (options.input.clone(), String::new()));
     let told = crate::told_to_stop();
     let database = pipeline::connect(&crate::settings()?.database).await?;
-    if options.style == Style::Prepared {
-        styles::resolve(&database, &options.run).await?;
-    }
     let pace = Arc::new(Pace::new(options.rate));
     let mut desks = JoinSet::new();
     for number in 0..options.connections {
