@@ -62,6 +62,7 @@ struct Member {
     /// Another program than that of all.
     program: Option<PathBuf>,
     process: Option<(Child, Option<ChildStdin>)>,
+    ended: Option<ExitStatus>,
 }
 
 /// What its end would mean.
@@ -234,6 +235,11 @@ impl Crew {
 
     pub(crate) fn runs(&self, name: &str) -> bool {
         self.with(name, |member| Ok(member.reap().is_none() && member.process.is_some())).unwrap_or(false)
+    }
+
+    /// How it has ended by itself.
+    pub(crate) fn ended(&self, name: &str) -> Result<Option<ExitStatus>> {
+        self.with(name, |member| Ok(member.reap().or(member.ended)))
     }
 
     /// Asks it to end, waits until it did, and forgets it. Anything but a clean end is a finding, but of an outlaw.
@@ -413,7 +419,15 @@ impl Shared {
 
 impl Member {
     fn new(name: &str, role: Role, wanted: Wanted) -> Self {
-        Self { name: name.to_owned(), role, wanted, settings: Vec::new(), program: None, process: None }
+        Self {
+            name: name.to_owned(),
+            role,
+            wanted,
+            settings: Vec::new(),
+            program: None,
+            process: None,
+            ended: None,
+        }
     }
 
     fn pid(&self) -> Option<Pid> {
@@ -426,6 +440,7 @@ impl Member {
         let (child, _) = self.process.as_mut()?;
         let status = child.try_wait().ok()??;
         self.process = None;
+        self.ended = Some(status);
         Some(status)
     }
 

@@ -32,6 +32,8 @@ const MOST_RATE: f64 = 3000.0;
 const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
 /// How long everything may take to have flowed when nothing new comes.
 const DRAINED_WITHIN: Duration = Duration::from_secs(120);
+/// How long the sessions of writers that are gone may go on.
+const SESSIONS_END_WITHIN: Duration = Duration::from_secs(20);
 
 /// What is known of one fault that was injected.
 pub(crate) struct Injected {
@@ -221,8 +223,10 @@ fn finish(world: &World, cli: &Cli, rate: f64) -> Result<()> {
         "SELECT count(*) FROM pg_stat_activity \
          WHERE application_name = '{SUBJECT}{WRITER}' OR starts_with(application_name, '{SUBJECT}{GUESTS}')"
     );
-    world.until(Duration::from_secs(20), || world.db.number(&*sessions).is_ok_and(|left| left == 0));
-    world.finish_prepared()?;
+    world.until(SESSIONS_END_WITHIN, || world.db.number(&*sessions).is_ok_and(|left| left == 0));
+    world.demand("what writers had left prepared", "that it was committed", SESSIONS_END_WITHIN, || {
+        world.finish_prepared()
+    });
     world.history.note("writers-done", json!({ "ledger": world.db.ledger()? }))
 }
 

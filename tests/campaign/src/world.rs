@@ -151,13 +151,12 @@ impl World {
         Trouble::tell(&self.directory, trouble)
     }
 
-    /// Commits what writers that are gone have left prepared. Else nobody does before the next one comes, and the database keeps
-    /// every row that was deleted or changed since.
-    pub(crate) fn finish_prepared(&self) -> Result<()> {
-        for row in self.db.rows("SELECT gid FROM pg_prepared_xacts")? {
-            self.db.run(format!("COMMIT PREPARED '{}'", sqlx::Row::get::<String, _>(&row, 0)))?;
-        }
-        Ok(())
+    /// Commits what writers that are gone have left prepared: else nobody does, and the database keeps every row that was deleted
+    /// or changed since. Answers whether nothing is left.
+    pub(crate) fn finish_prepared(&self) -> bool {
+        let Ok(rows) = self.db.rows("SELECT gid FROM pg_prepared_xacts") else { return false };
+        let finish = |row| self.db.run(format!("COMMIT PREPARED '{}'", sqlx::Row::get::<String, _>(row, 0)));
+        rows.iter().map(finish).filter(Result::is_err).count() == 0
     }
 
     /// Undoes whatever a fault that failed half way may have left: every server runs, every proxy forwards, every
@@ -186,7 +185,7 @@ impl World {
         }
         mended.extend(self.crew.mend());
         // A session whose client is gone may be at it still; what it leaves, the next one finds.
-        self.finish_prepared().ok();
+        self.finish_prepared();
         mended
     }
 }

@@ -91,7 +91,7 @@ fn race(world: &World) -> Result<Ongoing> {
             }
             seen.push(format!("{handled:?}"));
         }
-        let failed = side.failed(world);
+        let failed = side.failed(world).map(|said| said.text);
         if let Some(failed) = &failed {
             world.crew.find(&side.topic, &format!("was given up by a reader: {failed}"));
         }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use sqlx::Row as _;
@@ -27,6 +27,13 @@ pub(super) struct Handled {
     pub(super) rows: i64,
     /// Different records among them.
     pub(super) records: i64,
+}
+
+/// What a member says of itself in its log.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) at: SystemTime,
+    pub(super) text: String,
 }
 
 impl Side {
@@ -100,12 +107,12 @@ impl Side {
     }
 
     /// The first state of a component that has given up.
-    pub(super) fn failed(&self, world: &World) -> Option<String> {
+    pub(super) fn failed(&self, world: &World) -> Option<Said> {
         quote(&self.said(world), "Failed(\"")
     }
 
     /// What a member says of the topic when it is not there.
-    pub(super) fn missing(&self, world: &World) -> Option<String> {
+    pub(super) fn missing(&self, world: &World) -> Option<Said> {
         quote(&self.said(world), &format!(" topic {}\": Recovering(\"", self.topic))
     }
 
@@ -116,10 +123,11 @@ impl Side {
     }
 }
 
-/// The line from there on, not more of it than a reader needs.
-fn quote(said: &str, from: &str) -> Option<String> {
-    let at = said.find(from)?;
-    Some(said[at..].chars().take(400).take_while(|char| *char != '\n').collect())
+/// The first line that has this, from there on, not more of it than a reader needs.
+fn quote(said: &str, from: &str) -> Option<Said> {
+    let line = said.lines().find(|line| line.contains(from))?;
+    let at = humantime::parse_rfc3339(line.split(' ').next()?).ok()?;
+    Some(Said { at, text: line[line.find(from)?..].chars().take(400).collect() })
 }
 
 /// The next offset of a group's fence, by partition.

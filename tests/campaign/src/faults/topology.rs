@@ -1,6 +1,6 @@
 //! Class 6: leaders and coordinators moved, replicas taken away and given back, topics deleted and created again.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use fastrand::Rng;
 use serde_json::json;
@@ -332,7 +332,7 @@ fn another_life(world: &World, life: Life) -> Result<Ongoing> {
         side.kill(world);
     }
     side.delete(world)?;
-    let created = Instant::now();
+    let created = SystemTime::now();
     let records = match life {
         Life::None => 0,
         Life::Shorter => RECORDS / 4,
@@ -354,7 +354,9 @@ fn another_life(world: &World, life: Life) -> Result<Ongoing> {
         while says().is_none() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(200));
         }
-        let (said, after) = (says(), created.elapsed());
+        // When it said so, which may be long before it was asked.
+        let (at, said) = says().map_or((SystemTime::now(), None), |said| (said.at, Some(said.text)));
+        let after = at.duration_since(created).unwrap_or_default();
         let then = side.handled(world, &group, 2)?;
         std::thread::sleep(Duration::from_secs(3));
         let (first, second) = (side.handled(world, &group, 1)?, side.handled(world, &group, 2)?);
