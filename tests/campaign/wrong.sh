@@ -10,13 +10,13 @@ cd "$(dirname "$0")/../.."
 rules=(
   "none dies-at-P2 nothing"
   "position-outside dies-at-R4 duplicate"
-  "position-stale pipeline-killed duplicate"
+  "position-stale dies-at-R6 duplicate"
   "rows-reversed writer-killed reordered"
   "outputs-reversed writer-killed reordered"
   "offset-first dies-at-P5 effect"
   "pending-unsent dies-at-P2 output"
   "pending-unstored dies-at-P2 output"
-  "pending-again pipeline-killed output"
+  "pending-again dies-at-P5 duplicate"
   "error-swallowed handler-fails output"
 )
 profile=${PROFILE:-release}
