@@ -56,7 +56,7 @@ async fn main() -> Result<(), BoxError> {
     let id = database.outbox().enqueue(&mut transaction, &OrderPlaced { order: 1, sku: "tide-1".into() }).await?;
     transaction.commit().await?;
     println!("enqueued {id}");
-    // README ends
+    // README leaves out
 
     let reserved = async {
         loop {
@@ -70,6 +70,7 @@ async fn main() -> Result<(), BoxError> {
     };
     let count = tokio::time::timeout(std::time::Duration::from_secs(60), reserved).await??;
     println!("reserved {count}");
+    // README goes on
     pipeline.stop(std::time::Duration::from_secs(10)).await?;
     Ok(())
 }

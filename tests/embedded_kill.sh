@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-orders=${1:-2000} kills=${2:-5} seed=${3:-$RANDOM}
+orders=${1:-6000} kills=${2:-5} seed=${3:-$RANDOM}
 RANDOM=$seed
 target=${CARGO_TARGET_DIR:-target}
 data=$(mktemp -d "${TMPDIR:-/tmp}/tidelock-embedded.XXXXXX")

@@ -9,8 +9,10 @@ fn the_code_of_the_readme_is_the_example() {
     let example = include_str!("../../examples/quickstart.rs");
     let readme = include_str!("../../README.md");
     let (_, from) = example.split_once("// README begins\n").unwrap();
-    let (code, _) = from.split_once("    // README ends").unwrap();
-    assert!(readme.contains(code.trim_end()), "README.md and examples/quickstart.rs differ");
+    let (code, rest) = from.split_once("    // README leaves out\n").unwrap();
+    let (_, end) = rest.split_once("    // README goes on\n").unwrap();
+    let code = format!("```rust\n{code}    // ... until your service is told to stop\n{end}```\n");
+    assert!(readme.contains(&code), "README.md and examples/quickstart.rs differ");
 }
 
 #[tokio::test(flavor = "multi_thread")]

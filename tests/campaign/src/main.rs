@@ -30,6 +30,8 @@ use clap::{Parser, ValueEnum};
 use tidelock::failpoint::Variant;
 
 use class::Class;
+use fault::Fault;
+use plan::Step;
 
 /// Something is wrong with what was seen.
 const WRONG: u8 = 1;
@@ -54,7 +56,7 @@ pub(crate) struct Cli {
     /// Every fault once, instead of so many
     #[arg(long, conflicts_with = "faults")]
     each: bool,
-    /// Only faults of this class, by name or number; may be given several times
+    /// Only faults of these classes, by name or number, with commas between them
     #[arg(long = "class", value_delimiter = ',')]
     classes: Vec<Class>,
     /// Only faults whose name contains this, those beyond the promise included; may be given several times
@@ -113,6 +115,23 @@ impl Cli {
         Duration::from_secs(self.held)
     }
 
+    /// The schedule; one without a fault where some were asked for is an error, lest a slip of the pen passes for a proof.
+    fn steps(&self, faults: &[Fault]) -> Result<Vec<Step>, String> {
+        let steps = match self.each {
+            true => plan::each(faults, self.seed, &self.classes),
+            false => plan::plan(faults, self.seed, self.faults, &self.classes),
+        };
+        if steps.is_empty() && (self.each || self.faults > 0) {
+            let classes: Vec<_> = self.classes.iter().map(|class| class.name()).collect();
+            return Err(format!(
+                "no fault is chosen by --only {:?} and --class {:?} (see --list)",
+                self.only.join(" "),
+                classes.join(",")
+            ));
+        }
+        Ok(steps)
+    }
+
     fn assignor(&self) -> &'static str {
         match self.assignor {
             Assignor::Eager => "eager",
@@ -145,10 +164,6 @@ fn main() -> ExitCode {
     if faults.len() < before {
         println!("class {} is left out: there is no --previous", Class::Upgrade.name());
     }
-    let steps = match cli.each {
-        true => plan::each(&faults, cli.seed, &cli.classes),
-        false => plan::plan(&faults, cli.seed, cli.faults, &cli.classes),
-    };
     if cli.list {
         faults.retain(|fault| plan::chosen(fault.class, &cli.classes));
         for class in Class::ALL.iter().filter(|class| faults.iter().any(|fault| fault.class == **class)) {
@@ -157,6 +172,13 @@ fn main() -> ExitCode {
         tell(table::faults(&faults));
         return ExitCode::SUCCESS;
     }
+    let steps = match cli.steps(&faults) {
+        Ok(steps) => steps,
+        Err(failure) => {
+            eprintln!("campaign: {failure}");
+            return ExitCode::from(FAILED);
+        }
+    };
     if cli.plan {
         steps.iter().for_each(tell);
         tell(format_args!("about {} s", plan::about(&steps).as_secs()));
@@ -169,5 +191,20 @@ fn main() -> ExitCode {
             eprintln!("campaign: {failure}");
             ExitCode::from(FAILED)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schedule_without_the_faults_that_were_asked_for_is_refused() {
+        let cli = |args: &[&str]| Cli::parse_from([&["campaign"], args].concat());
+        let error = cli(&["--only", "no-such"]).steps(&[]).map(drop).unwrap_err();
+        assert!(error.contains("no-such"), "{error}");
+        assert!(cli(&["--faults", "0"]).steps(&[]).unwrap().is_empty());
+        let class = cli(&["--class", "paused,killed", "--faults", "2"]);
+        assert_eq!(class.steps(&faults::all()).unwrap().len(), 2);
     }
 }
