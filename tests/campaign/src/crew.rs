@@ -237,9 +237,10 @@ impl Crew {
         self.with(name, |member| Ok(member.reap().is_none() && member.process.is_some())).unwrap_or(false)
     }
 
-    /// How it has ended by itself.
-    pub(crate) fn ended(&self, name: &str) -> Result<Option<ExitStatus>> {
-        self.with(name, |member| Ok(member.reap().or(member.ended)))
+    /// Whether it has ended by itself, with success.
+    pub(crate) fn ended_well(&self, name: &str) -> bool {
+        let ended = self.with(name, |member| Ok(member.reap().or(member.ended)));
+        ended.is_ok_and(|ended| ended.is_some_and(|status| status.success()))
     }
 
     /// Asks it to end, waits until it did, and forgets it. Anything but a clean end is a finding, but of an outlaw.
@@ -362,6 +363,7 @@ impl Shared {
         let mut child = command.spawn().map_err(|error| format!("{}: {error}", program.display()))?;
         let stdin = child.stdin.take();
         member.process = Some((child, stdin));
+        member.ended = None;
         Ok(())
     }
 

@@ -117,6 +117,10 @@ impl Cli {
 
     /// The schedule; one without a fault where some were asked for is an error, lest a slip of the pen passes for a proof.
     fn steps(&self, faults: &[Fault]) -> Result<Vec<Step>, String> {
+        let matches = |only: &str| faults.iter().any(|fault| fault.name.contains(only));
+        if let Some(only) = self.only.iter().find(|only| !matches(only)) {
+            return Err(format!("no fault's name contains --only {only:?} (see --list)"));
+        }
         let steps = match self.each {
             true => plan::each(faults, self.seed, &self.classes),
             false => plan::plan(faults, self.seed, self.faults, &self.classes),
@@ -124,9 +128,9 @@ impl Cli {
         if steps.is_empty() && (self.each || self.faults > 0) {
             let classes: Vec<_> = self.classes.iter().map(|class| class.name()).collect();
             return Err(format!(
-                "no fault is chosen by --only {:?} and --class {:?} (see --list)",
-                self.only.join(" "),
-                classes.join(",")
+                "no fault is chosen by --class {:?} and --only {:?}",
+                classes.join(","),
+                self.only
             ));
         }
         Ok(steps)
@@ -203,6 +207,10 @@ mod tests {
         let cli = |args: &[&str]| Cli::parse_from([&["campaign"], args].concat());
         let error = cli(&["--only", "no-such"]).steps(&[]).map(drop).unwrap_err();
         assert!(error.contains("no-such"), "{error}");
+        let mut some = faults::all();
+        some.retain(|fault| fault.name.contains("R4"));
+        let error = cli(&["--only", "R4", "--class", "clock"]).steps(&some).map(drop).unwrap_err();
+        assert!(error.contains("clock") && error.contains("R4"), "{error}");
         assert!(cli(&["--faults", "0"]).steps(&[]).unwrap().is_empty());
         let class = cli(&["--class", "paused,killed", "--faults", "2"]);
         assert_eq!(class.steps(&faults::all()).unwrap().len(), 2);

@@ -152,7 +152,7 @@ impl World {
     }
 
     /// Commits what writers that are gone have left prepared: else nobody does, and the database keeps every row that was deleted
-    /// or changed since. Answers whether nothing is left.
+    /// or changed since. Answers whether all that was there is committed.
     pub(crate) fn finish_prepared(&self) -> bool {
         let Ok(rows) = self.db.rows("SELECT gid FROM pg_prepared_xacts") else { return false };
         let finish = |row| self.db.run(format!("COMMIT PREPARED '{}'", sqlx::Row::get::<String, _>(row, 0)));

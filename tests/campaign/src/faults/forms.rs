@@ -112,9 +112,7 @@ fn write(world: &World, kind: &'static str, count: u64) -> Result<()> {
 
 /// Waits for whoever writes them.
 fn written(world: &World) -> Result<()> {
-    world.demand(CLERK, "that all were written", WITHIN, || {
-        world.crew.ended(CLERK).is_ok_and(|ended| ended.is_some_and(|status| status.success()))
-    });
+    world.demand(CLERK, "that all were written", WITHIN, || world.crew.ended_well(CLERK));
     world.crew.dismiss_at_once(CLERK);
     Ok(())
 }

@@ -106,14 +106,14 @@ impl Side {
         self.members.iter().map(|member| world.log_of(member)).collect()
     }
 
-    /// The first state of a component that has given up.
-    pub(super) fn failed(&self, world: &World) -> Option<Said> {
-        quote(&self.said(world), "Failed(\"")
+    /// The first state of a component that has given up, from then on.
+    pub(super) fn failed(&self, world: &World, since: SystemTime) -> Option<Said> {
+        quote(&self.said(world), "Failed(\"", since)
     }
 
-    /// What a member says of the topic when it is not there.
-    pub(super) fn missing(&self, world: &World) -> Option<Said> {
-        quote(&self.said(world), &format!(" topic {}\": Recovering(\"", self.topic))
+    /// What a member says of the topic when it is not there, from then on.
+    pub(super) fn missing(&self, world: &World, since: SystemTime) -> Option<Said> {
+        quote(&self.said(world), &format!(" topic {}\": Recovering(\"", self.topic), since)
     }
 
     /// Ends the members and the topic.
@@ -123,11 +123,14 @@ impl Side {
     }
 }
 
-/// The first line that has this, from there on, not more of it than a reader needs.
-fn quote(said: &str, from: &str) -> Option<Said> {
-    let line = said.lines().find(|line| line.contains(from))?;
-    let at = humantime::parse_rfc3339(line.split(' ').next()?).ok()?;
-    Some(Said { at, text: line[line.find(from)?..].chars().take(400).collect() })
+/// The first line since then that has this, from there on, not more of it than a reader needs. One without a time counts as
+/// written now.
+fn quote(said: &str, from: &str, since: SystemTime) -> Option<Said> {
+    said.lines().find_map(|line| {
+        let text = line[line.find(from)?..].chars().take(400).collect();
+        let at = line.split(' ').next().and_then(|at| humantime::parse_rfc3339(at).ok());
+        Some(Said { at: at.unwrap_or_else(SystemTime::now), text }).filter(|said| said.at >= since)
+    })
 }
 
 /// The next offset of a group's fence, by partition.
@@ -136,4 +139,23 @@ pub(super) fn fences(world: &World, group: &str, topic: &str) -> Result<BTreeMap
         "SELECT partition, next_offset FROM tidelock.fence WHERE \"group\" = '{group}' AND topic = '{topic}'"
     ))?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_before_is_no_answer() {
+        let at = |at| humantime::parse_rfc3339(at).unwrap();
+        let log = "2026-11-22T14:00:00.100000Z  INFO health {\"a\": Failed(\"early\")}\n\
+                   2026-11-22T14:00:05.200000Z  INFO health {\"a\": Failed(\"late\")}\n";
+        let said = quote(log, "Failed(\"", at("2026-11-22T14:00:01Z")).unwrap();
+        assert_eq!((said.at, said.text.as_str()), (at("2026-11-22T14:00:05.2Z"), "Failed(\"late\")}"));
+        assert!(quote(log, "Failed(\"", at("2026-11-22T14:00:06Z")).is_none());
+        assert_eq!(
+            quote("Failed(\"no time\")", "Failed(\"", SystemTime::UNIX_EPOCH).unwrap().text,
+            "Failed(\"no time\")"
+        );
+    }
 }

@@ -148,7 +148,7 @@ impl Stage {
     pub(super) fn migrates(&self, world: &World, program: Option<PathBuf>) -> Result<()> {
         let name = format!("{}-migration", self.scene.group);
         world.crew.hire_aside(&name, Role::Migrate, self.settings.clone(), program)?;
-        world.demand(self.fault, "the end of the migration", WITHIN, || !world.crew.runs(&name));
+        world.demand(self.fault, "the end of the migration", WITHIN, || world.crew.ended_well(&name));
         world.crew.dismiss_at_once(&name);
         Ok(())
     }
