@@ -373,7 +373,7 @@ fn another_life(world: &World, life: Life) -> Result<Ongoing> {
             below.join(" OR ")
         ))?;
         // Its clock may have been moved; what is far off says nothing.
-        let since = at.duration_since(UNIX_EPOCH)?.as_secs_f64() + HANDLED_BESIDE.as_secs_f64();
+        let since = (at + HANDLED_BESIDE).duration_since(UNIX_EPOCH)?.as_secs_f64();
         let later = world.db.number(format!(
             "SELECT count(*) FROM campaign.side WHERE topic = '{}' AND life = 2 \
              AND at > to_timestamp({since}) AND at < to_timestamp({since} + 600)",
